@@ -1,0 +1,7 @@
+// Package terraform runs Terraform or OpenTofu: it writes roots that people can
+// read, initialises each set of providers once, applies and destroys groups with
+// bounded concurrency, and stops in two stages.
+//
+// It knows nothing of offers, plans or machines: it takes a Module, a Root and
+// gives back outputs.
+package terraform

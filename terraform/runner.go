@@ -1,0 +1,106 @@
+package terraform
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+)
+
+// Runner drives Terraform in a root's folder.
+//
+// Contract, held by runnertest for each implementation:
+//   - A cancelled ctx sends SIGINT and gives Terraform time to write its state; it
+//     is killed only after that time. The error then satisfies
+//     errors.Is(err, ctx.Err()).
+//   - State is kept on failure: a failed or interrupted Apply leaves everything
+//     that was created in the root's state, and Destroy of that root removes it.
+//   - Errors are *cluster.Failure with Words in Terraform's or the provider's own
+//     words, and wrap an *ApplyError that holds every diagnostic.
+//   - Safe for concurrent use on different folders; calls on one folder queue.
+//   - At most Config.MaxProcesses Terraform processes run at the same time.
+type Runner interface {
+	// Apply initialises dir if needed and makes the world match it. The outputs are
+	// those of the root.
+	Apply(ctx context.Context, dir string, p Providers) (Outputs, error)
+	// Destroy removes everything in dir's state. A folder without state is done at
+	// once, without starting Terraform.
+	Destroy(ctx context.Context, dir string, p Providers) error
+}
+
+// Outputs are a root's output values by name.
+type Outputs map[string]json.RawMessage
+
+// Providers says where the providers of a root come from beyond the registry.
+type Providers struct {
+	// Reattach maps a provider's source address ("levinrun/levin") to a server that
+	// already runs in this process; nil when all come from the registry or the cache.
+	Reattach map[string]Reattach
+	// Env is added to Terraform's environment (credentials of a cloud). Everything
+	// else comes from an allow-list.
+	Env map[string]string
+}
+
+// Reattach is the address of a provider served in-process
+// (TF_REATTACH_PROVIDERS).
+type Reattach struct {
+	Protocol        string // "grpc"
+	ProtocolVersion int    // 6
+	PID             int
+	Network         string // "unix"
+	Address         string
+}
+
+// Module is a Terraform module with the one interface of DESIGN D2.
+type Module struct {
+	Name  string // "local", "ssh", "aws", …; becomes the folder modules/<name> in a root
+	Files fs.FS  // its *.tf files, at the top level
+	// Requires are the providers it needs, by local name.
+	Requires map[string]Requirement
+	// ProviderConfig holds the settings of each provider block, by local name.
+	ProviderConfig map[string]map[string]any
+}
+
+// Requirement is one entry of required_providers. An empty Source is a provider
+// built into Terraform and is not written.
+type Requirement struct {
+	Source  string // "levinrun/local"
+	Version string // constraint; may be empty
+}
+
+// Root is the input of one group's Terraform root. The same Root gives the same
+// bytes.
+type Root struct {
+	Run          string // run id
+	Group        string // group id
+	Module       Module
+	Machines     map[string]MachineInput // by machine name
+	SSHPublicKey string                  // authorized_keys form
+	IngressCIDRs []string                // who may reach port 22
+	Tags         map[string]string
+	TTL          int // seconds after which the cloud itself ends a machine; 0 is none
+	// Region and further module variables (a cloud's own), by variable name.
+	Extra map[string]any
+}
+
+// MachineInput is what the module is told of one machine. Values a cloud has no
+// use for stay zero. Fields that only one module reads go into Extra.
+type MachineInput struct {
+	Type  string         `json:"type"`
+	Zone  string         `json:"zone"`
+	Disk  int            `json:"disk"` // GiB; 0 is the module's default
+	Spot  bool           `json:"spot"`
+	Image string         `json:"image"`
+	Ports []int          `json:"ports"`
+	Extra map[string]any `json:"extra,omitempty"`
+}
+
+// MachineOutput is what the module answers for one machine: the value of the
+// output "machines", by name.
+type MachineOutput struct {
+	Address        string `json:"address"`
+	PrivateAddress string `json:"private_address"`
+	Port           int    `json:"port"`
+	User           string `json:"user"`
+	HostKey        string `json:"host_key"` // authorized_keys form; empty when only known_hosts knows it
+	CloudID        string `json:"cloud_id"`
+}
