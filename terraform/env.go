@@ -7,27 +7,38 @@ import (
 )
 
 // passed are the variables of the user's environment that Terraform is given;
-// everything else stays outside (DESIGN D11). Credentials of clouds come through
-// Providers.Env.
-var passed = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "XDG_CONFIG_HOME",
-	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-	"SSL_CERT_FILE", "SSL_CERT_DIR",
-	"TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "SSH_AUTH_SOCK",
+// everything else stays outside (D11): credentials of clouds come through
+// Providers.Env, and Levin's own secrets never.
+func passed(key string) bool {
+	switch strings.ToUpper(key) {
+	case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY":
+		return true
+	}
+	switch key {
+	case "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ",
+		"SSL_CERT_FILE", "SSL_CERT_DIR",
+		"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_DATA_DIRS", // where Terraform looks for providers
+		"TF_CLI_CONFIG_FILE", "TF_REGISTRY_CLIENT_TIMEOUT", "TF_REGISTRY_DISCOVERY_RETRY":
+		return true
+	}
+	return strings.HasPrefix(key, "LC_") || strings.HasPrefix(key, "TF_TOKEN_")
 }
 
-// childEnv is the environment of a Terraform process.
-func childEnv(from []string, extra map[string]string, tempDir string) map[string]string {
+// childEnv is the environment of a Terraform process: what is passed of the
+// user's, and what is added to it.
+func childEnv(from []string, tempDir string, added ...map[string]string) map[string]string {
 	env := map[string]string{"CHECKPOINT_DISABLE": "1"} // no question to the maker's server at each start
 	for _, kv := range from {
-		if k, v, ok := strings.Cut(kv, "="); ok && slices.Contains(passed, k) {
+		if k, v, ok := strings.Cut(kv, "="); ok && passed(k) {
 			env[k] = v
 		}
 	}
 	if tempDir != "" {
 		env["TMPDIR"] = tempDir
 	}
-	maps.Copy(env, extra)
+	for _, more := range added {
+		maps.Copy(env, more)
+	}
 	return env
 }
 

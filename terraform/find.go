@@ -40,6 +40,8 @@ type FindOptions struct {
 	Path     string   // of the binary, from the settings; "" looks on PATH and then fetches
 	CacheDir string   // a fetched Terraform and the versions of binaries are kept here
 	Env      []string // KEY=VALUE: PATH, and what Terraform itself is given
+
+	releases string // base URL to fetch from; "" is HashiCorp's
 }
 
 // Find finds terraform or tofu: the one of the settings, else on PATH, else a
@@ -70,10 +72,18 @@ func Find(ctx context.Context, o FindOptions) (Binary, error) {
 	}
 	path, err := o.fetch(ctx)
 	if err == nil {
-		return o.check(ctx, path)
+		var b Binary
+		if b, err = o.check(ctx, path); err == nil {
+			return b, nil
+		}
+	}
+	what := "there is no terraform or tofu on PATH"
+	if len(unusable) > 0 {
+		what = "there is no terraform or tofu on PATH that can be used"
 	}
 	return Binary{}, &cluster.Failure{
-		Kind: cluster.BadInput, What: "there is no terraform or tofu on PATH, and Terraform " + pinnedVersion + " could not be fetched",
+		Kind: cluster.Provisioning,
+		What: what + ", and Terraform " + pinnedVersion + " could not be fetched",
 		Err:  errors.Join(append(unusable, err)...),
 		Next: "install Terraform (https://developer.hashicorp.com/terraform/install) or OpenTofu (https://opentofu.org/docs/intro/install), version " + minVersion + " or newer, or set `terraform` in the settings to its path",
 	}
@@ -115,7 +125,7 @@ func (o FindOptions) ask(ctx context.Context, path string) (Binary, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "version", "-json")
-	cmd.Env = envList(childEnv(o.Env, nil, ""))
+	cmd.Env = envList(childEnv(o.Env, ""))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -140,28 +150,44 @@ func (o FindOptions) ask(ctx context.Context, path string) (Binary, error) {
 
 // fetch downloads the pinned Terraform into the cache; hc-install checks its
 // signature and digest. Two processes that fetch at the same time wait for each
-// other.
+// other, and the binary has its name only once it is whole.
 func (o FindOptions) fetch(ctx context.Context) (string, error) {
-	dir := filepath.Join(o.CacheDir, "terraform", pinnedVersion)
+	parent := filepath.Join(o.CacheDir, "terraform", "bin")
+	dir := filepath.Join(parent, pinnedVersion)
 	path := filepath.Join(dir, product.Terraform.BinaryName())
-	if _, err := os.Stat(path); err == nil {
+	if exists(path) {
 		return path, nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return "", err
 	}
-	lock := flock.New(dir + ".lock")
+	lock := flock.New(filepath.Join(parent, "lock"))
 	if _, err := lock.TryLockContext(ctx, 200*time.Millisecond); err != nil {
 		return "", err
 	}
 	defer lock.Unlock()
-	if _, err := os.Stat(path); err == nil {
+	if exists(path) {
 		return path, nil
 	}
-	release := releases.ExactVersion{
-		Product: product.Terraform, Version: version.Must(version.NewVersion(pinnedVersion)), InstallDir: dir, Timeout: 5 * time.Minute,
+	work, err := os.MkdirTemp(parent, "new-")
+	if err != nil {
+		return "", err
 	}
-	return release.Install(ctx)
+	defer os.RemoveAll(work) // it has another name when all is well
+	release := releases.ExactVersion{
+		Product: product.Terraform, Version: version.Must(version.NewVersion(pinnedVersion)),
+		InstallDir: work, Timeout: 5 * time.Minute, ApiBaseURL: o.releases,
+	}
+	if _, err := release.Install(ctx); err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(dir); err != nil { // it holds no binary
+		return "", err
+	}
+	if err := os.Rename(work, dir); err != nil {
+		return "", err
+	}
+	return path, nil
 }
 
 // lookPath looks for a program on the PATH of env.

@@ -12,10 +12,9 @@ var embedded embed.FS
 // process (Providers.Reattach under ProviderSource).
 func LocalModule() Module {
 	return Module{
-		Name:           "local",
-		Files:          moduleFiles("local"),
-		Requires:       map[string]Requirement{"levin": {Source: ProviderSource}},
-		ProviderConfig: map[string]map[string]any{"levin": {}},
+		Name:     "local",
+		Files:    moduleFiles("local"),
+		Requires: map[string]Requirement{"levin": {Source: ProviderSource, InProcess: true}},
 	}
 }
 

@@ -1,82 +1,69 @@
 package terraform
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/levinrun/levin/cluster"
 )
 
-// stateFile is where Terraform's local backend keeps a root's state.
-const stateFile = "terraform.tfstate"
+// machinesOutput is the one output that every module has.
+const machinesOutput = "machines"
 
-// DecodeMachines reads the output "machines" of a root: one MachineOutput by
-// machine name. A root without that output has no machines; null fields are
-// empty ones.
+// DecodeMachines gives the output "machines" of a root. It is strict, because a
+// misspelt host_key would be a host key that nobody checks: an attribute that is
+// not part of the interface, or of another type, is an error. A null attribute is
+// a zero one, a null machine is none, and a root without that output has no
+// machines.
 func DecodeMachines(o Outputs) (map[string]MachineOutput, error) {
-	raw, ok := o["machines"]
+	raw, ok := o[machinesOutput]
 	if !ok {
 		return map[string]MachineOutput{}, nil
 	}
-	var machines map[string]*MachineOutput
-	if err := json.Unmarshal(raw, &machines); err != nil {
-		return nil, fmt.Errorf("the module's output \"machines\" is not a map of machines: %w", err)
+	var byName map[string]json.RawMessage
+	if err := decodeStrict(raw, &byName); err != nil {
+		return nil, badOutput(err)
 	}
-	decoded := map[string]MachineOutput{}
-	for name, m := range machines {
+	machines := make(map[string]MachineOutput, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		var m *MachineOutput
+		if err := decodeStrict(byName[name], &m); err != nil {
+			return nil, badOutput(fmt.Errorf("machine %q: %w", name, err))
+		}
 		if m == nil {
 			continue
 		}
 		if m.Port < 0 || m.Port > 65535 {
-			return nil, fmt.Errorf("the module's output gives machine %q the port %d", name, m.Port)
+			return nil, badOutput(fmt.Errorf("machine %q: port %d is not a TCP port", name, m.Port))
 		}
-		decoded[name] = *m
+		machines[name] = *m
 	}
-	return decoded, nil
+	return machines, nil
 }
 
-// Resources gives the addresses of what is in the state of the root in dir,
-// without starting Terraform. A root that was never applied has none.
-func Resources(dir string) ([]string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
-		return nil, nil
+func badOutput(err error) error {
+	return &cluster.Failure{
+		Kind: cluster.BadRequest,
+		What: "the module's output \"machines\" is not understood",
+		Next: "it must map each machine's name to address, private_address, port, user, host_key and cloud_id",
+		Err:  err,
 	}
-	if err != nil {
-		return nil, err
+}
+
+// decodeStrict decodes exactly one JSON value, of which every field is known.
+func decodeStrict(raw []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
 	}
-	var state struct {
-		Resources []struct {
-			Module, Mode, Type, Name string
-			Instances                []struct {
-				IndexKey any `json:"index_key"`
-			}
-		}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
 	}
-	if err := json.Unmarshal(b, &state); err != nil {
-		return nil, fmt.Errorf("reading the state in %s: %w", dir, err)
-	}
-	var addresses []string
-	for _, r := range state.Resources {
-		if r.Mode == "data" {
-			continue
-		}
-		address := r.Type + "." + r.Name
-		if r.Module != "" {
-			address = r.Module + "." + address
-		}
-		for _, i := range r.Instances {
-			key := ""
-			switch k := i.IndexKey.(type) {
-			case string:
-				key = fmt.Sprintf("[%q]", k)
-			case float64:
-				key = fmt.Sprintf("[%d]", int(k))
-			}
-			addresses = append(addresses, address+key)
-		}
-	}
-	return addresses, nil
+	return nil
 }

@@ -2,11 +2,13 @@ package terraform_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -96,5 +98,71 @@ func TestRootWriteKeepsState(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "main.tf")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("main.tf: %v %v", info.Mode(), err)
+	}
+}
+
+// What was written can be read again.
+func TestReadMachines(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "group")
+	root := sampleRoot()
+	root.Machines["9 odd \" name\n"] = terraform.MachineInput{Type: "${x} %{y}", Extra: map[string]any{"none": nil, "list": []any{1.0, "two"}}}
+	if err := root.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := terraform.ReadMachines(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := json.Marshal(root.Machines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.ReplaceAll(string(want), `"ports":null`, `"ports":[]`), string(again)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := terraform.ReadMachines(t.TempDir()); err == nil {
+		t.Error("an empty folder was read")
+	}
+}
+
+// What a module has no longer does not stay in its folder.
+func TestRootWriteRemovesOldFiles(t *testing.T) {
+	dir := t.TempDir()
+	root := sampleRoot()
+	root.Module.Files = fstest.MapFS{"main.tf": {}, "old.tf": {}}
+	if err := root.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := sampleRoot().Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "modules", "sample", "*"))
+	if err != nil || !slices.Equal(left, []string{filepath.Join(dir, "modules", "sample", "main.tf")}) {
+		t.Errorf("left: %v %v", left, err)
+	}
+}
+
+func TestRootRefuses(t *testing.T) {
+	for name, spoil := range map[string]func(*terraform.Root){
+		"a module outside its folder":       func(r *terraform.Root) { r.Module.Name = "../x" },
+		"a module without files":            func(r *terraform.Root) { r.Module.Files = nil },
+		"a variable of every module":        func(r *terraform.Root) { r.Extra = map[string]any{"run_id": "other"} },
+		"a variable that is no name":        func(r *terraform.Root) { r.Extra = map[string]any{"a b": 1} },
+		"a value that cannot be written":    func(r *terraform.Root) { r.Extra = map[string]any{"x": func() {}} },
+		"a provider setting without a name": func(r *terraform.Root) { r.Module.ProviderConfig = map[string]map[string]any{"zed": {"": 1}} },
+	} {
+		root := sampleRoot()
+		spoil(&root)
+		dir := filepath.Join(t.TempDir(), "group")
+		if err := root.Write(dir); err == nil {
+			t.Errorf("%s was written", name)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s left a folder", name)
+		}
 	}
 }

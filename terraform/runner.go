@@ -15,12 +15,18 @@ import (
 //   - State is kept on failure: a failed or interrupted Apply leaves everything
 //     that was created in the root's state, and Destroy of that root removes it.
 //   - Errors are *cluster.Failure with Words in Terraform's or the provider's own
-//     words, and wrap an *ApplyError that holds every diagnostic.
+//     words, and wrap an *ApplyError that holds every diagnostic. Their Kind is
+//     Provisioning, or Interrupted when ctx was cancelled: what the words of a cloud
+//     mean is for its own table to say.
 //   - Safe for concurrent use on different folders; calls on one folder queue.
-//   - At most Config.MaxProcesses Terraform processes run at the same time.
+//   - At most Config.MaxProcesses Terraform processes run at the same time; those
+//     that destroy go before those that apply.
 type Runner interface {
 	// Apply initialises dir if needed and makes the world match it. The outputs are
 	// those of the root.
+	//
+	// What the state holds is taken to be as the state says and is not looked at
+	// again: a machine that has ended by itself is not created anew.
 	Apply(ctx context.Context, dir string, p Providers) (Outputs, error)
 	// Destroy removes everything in dir's state. A folder without state is done at
 	// once, without starting Terraform.
@@ -50,7 +56,9 @@ type Reattach struct {
 	Address         string
 }
 
-// Module is a Terraform module with the one interface of DESIGN D2.
+// Module is a Terraform module with the one interface of every cloud: it takes
+// run_id, machines, ssh_public_key, ingress_cidrs, tags and ttl_seconds, and gives
+// the output machines.
 type Module struct {
 	Name  string // "local", "ssh", "aws", …; becomes the folder modules/<name> in a root
 	Files fs.FS  // its *.tf files, at the top level
@@ -65,6 +73,9 @@ type Module struct {
 type Requirement struct {
 	Source  string // "levinrun/local"
 	Version string // constraint; may be empty
+	// InProcess says that Levin itself serves it, so that Terraform alone cannot use
+	// the root.
+	InProcess bool
 }
 
 // Root is the input of one group's Terraform root. The same Root gives the same
