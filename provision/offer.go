@@ -108,7 +108,7 @@ func Unmet(o Offer, r configs.Resources) []string {
 	if len(r.Clouds) > 0 && !slices.Contains(r.Clouds, o.Cloud) {
 		lack("cloud must be %s", strings.Join(r.Clouds, " or "))
 	}
-	if len(r.Regions) > 0 && !slices.Contains(r.Regions, o.Region) {
+	if len(r.Regions) > 0 && !slices.Contains(r.Regions, o.Region) && len(o.Missing) == 0 {
 		lack("region must be %s", strings.Join(r.Regions, " or "))
 	}
 	if r.Machine != "" && r.Machine != o.Type && len(o.Missing) == 0 {
