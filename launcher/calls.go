@@ -1,0 +1,222 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/launcher/agent"
+)
+
+// Start starts one attempt of a call. Starting an attempt that was started before
+// is not an error.
+func (s *Session) Start(ctx context.Context, r agent.StartRequest) error {
+	err := s.simple(ctx, request{method: http.MethodPost, path: "calls", in: r}, nil)
+	return s.refused(err, "start "+r.ID)
+}
+
+// StopWork asks for the end of an attempt: TERM, its grace, KILL, for the whole
+// process tree. It returns when the machine has taken the order; Wait tells when
+// it is done. An attempt that never was or has ended is stopped already.
+func (s *Session) StopWork(ctx context.Context, id string) error {
+	err := s.simple(ctx, request{method: http.MethodPost, path: callPath(id, "stop")}, nil)
+	if kindOf(err) == agent.KindNotFound {
+		return nil
+	}
+	return s.refused(err, "stop "+id)
+}
+
+// Shutdown has the agent end all work, remove its folder and exit. After it the
+// session is of no use; it still has to be closed.
+func (s *Session) Shutdown(ctx context.Context) error {
+	err := s.simple(ctx, request{method: http.MethodPost, path: "shutdown"}, nil)
+	if errors.Is(err, errGone) { // the answer was lost, the order was not
+		return nil
+	}
+	if err != nil {
+		return s.refused(err, "shut down its agent")
+	}
+	_ = s.lose(errGone)
+	return nil
+}
+
+// settlePause is how often an attempt that is in its setup is asked whether it
+// still is: the agent tells of exits, not of phases.
+const settlePause = 200 * time.Millisecond
+
+// Wait follows an attempt until it has exited and its log is complete. log gets
+// each byte of the log once and in order, from offset 0, in chunks that are valid
+// during the call; phase, which may be nil, gets each phase once and in order and
+// may be called while log is. Neither a connection that breaks nor an agent that
+// is killed is seen by the caller.
+func (s *Session) Wait(ctx context.Context, id string, log func(offset int64, p []byte), phase func(agent.Phase)) (agent.Exit, error) {
+	w := &waiter{s: s, id: id, log: log, report: phase}
+	w.size.Store(-1)
+	exit, err := w.run(ctx)
+	return exit, s.refused(err, "follow "+id)
+}
+
+type waiter struct {
+	s      *Session
+	id     string
+	log    func(int64, []byte)
+	report func(agent.Phase)
+
+	offset atomic.Int64 // how much of the log the caller has
+	size   atomic.Int64 // how long the whole log is; -1 while it is not known
+
+	mu       sync.Mutex
+	reported int // how many of phases have been
+}
+
+var phases = [...]agent.Phase{agent.PhaseSetup, agent.PhaseRun, agent.PhaseExited}
+
+func (w *waiter) run(all context.Context) (agent.Exit, error) {
+	group, ctx := errgroup.WithContext(all)
+	following, stopFollowing := context.WithCancel(ctx)
+	defer stopFollowing()
+	asking, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
+
+	var last agent.Status
+	group.Go(func() error {
+		if err := w.s.simple(ctx, request{method: http.MethodGet, path: callPath(w.id, "wait")}, &last); err != nil {
+			return err
+		}
+		if last.Exit == nil {
+			return &cluster.Failure{Kind: cluster.Untrusted, What: fmt.Sprintf("machine %s says that %s has exited and not how", w.s.machine, w.id)}
+		}
+		stopAsking()
+		if last.Exit.Phase == agent.PhaseRun {
+			w.phase(agent.PhaseRun)
+		}
+		w.phase(agent.PhaseExited)
+		w.size.Store(last.LogSize)
+		if w.offset.Load() >= last.LogSize {
+			stopFollowing() // nothing more can come
+		}
+		return nil
+	})
+	group.Go(func() error {
+		err := w.follow(following)
+		if ctx.Err() == nil && following.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	if w.report != nil {
+		group.Go(func() error {
+			err := w.watchPhase(asking)
+			if ctx.Err() == nil && asking.Err() != nil {
+				return nil
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	if err == nil && w.offset.Load() < last.LogSize { // it ended before its length was known
+		err = w.follow(all)
+	}
+	if err != nil {
+		return agent.Exit{}, err
+	}
+	return *last.Exit, nil
+}
+
+// phase reports p, once, and never one that comes before what was reported.
+func (w *waiter) phase(p agent.Phase) {
+	if w.report == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(phases[:], p); i >= w.reported {
+		w.reported = i + 1
+		w.report(p)
+	}
+}
+
+func (w *waiter) watchPhase(ctx context.Context) error {
+	for {
+		var st agent.Status
+		if err := w.s.simple(ctx, request{method: http.MethodGet, path: callPath(w.id, "")}, &st); err != nil {
+			return err
+		}
+		if st.Phase != agent.PhaseExited {
+			w.phase(st.Phase)
+		}
+		if st.Phase != agent.PhaseSetup {
+			return nil
+		}
+		if err := pause(ctx, settlePause); err != nil {
+			return err
+		}
+	}
+}
+
+// follow hands the log on until it is complete.
+func (w *waiter) follow(ctx context.Context) error {
+	buf := make([]byte, 16<<10)
+	for short := 0; short < 3; short++ {
+		err := w.s.do(ctx, func(ctx context.Context, l *link) (progress bool, err error) {
+			from := w.offset.Load()
+			err = w.stream(ctx, l, buf)
+			moved := w.offset.Load() > from
+			if moved {
+				short = 0
+			}
+			return moved, err
+		})
+		size := w.size.Load()
+		if err != nil || size < 0 || w.offset.Load() >= size {
+			return err
+		}
+		// The agent ended the log before the work did.
+	}
+	return &cluster.Failure{Kind: cluster.Transient,
+		What: fmt.Sprintf("the log of %s ends at byte %d of %d on machine %s", w.id, w.offset.Load(), w.size.Load(), w.s.machine)}
+}
+
+func (w *waiter) stream(ctx context.Context, l *link, buf []byte) error {
+	from := strconv.FormatInt(w.offset.Load(), 10)
+	resp, err := l.send(ctx, request{method: http.MethodGet, path: callPath(w.id, "log") + "?offset=" + from})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			w.log(w.offset.Load(), buf[:n])
+			// Add before the look at size: Wait's other half does it the other way round.
+			if at, size := w.offset.Add(int64(n)), w.size.Load(); size >= 0 && at >= size {
+				return nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func callPath(id, what string) string {
+	p := "calls/" + url.PathEscape(id)
+	if what != "" {
+		p += "/" + what
+	}
+	return p
+}
