@@ -118,11 +118,10 @@ func describe(e cluster.Event) (line, bool) {
 	case cluster.EventWarning:
 		l.text, l.mood = "warning: "+CleanLines(e.Message), warn
 	case cluster.EventRunStopping:
-		l.text = "stopping"
-		if e.Message != "" {
-			l.text += ": " + CleanLines(e.Message)
+		if e.Message == "" {
+			return l, false // the ordinary end
 		}
-		l.mood = warn
+		l.text, l.mood = "stopping: "+CleanLines(e.Message), warn
 	case cluster.EventRunFinished:
 		return finished(e), true
 	default:

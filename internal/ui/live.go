@@ -32,22 +32,20 @@ type Live struct {
 	stop  chan struct{}
 	rows  []*row
 	index map[string]*row
-	drawn int // rows of the block now on the screen
+	rates map[string]float64 // USD per hour of the machines that are up
+	drawn int                // rows of the block now on the screen
 }
 
 // row is one call in the live block.
 type row struct {
 	who, state, machine string
-	price               float64
-	since               time.Time // start of the present state's clock
-	ended               time.Time
-	up                  bool // its machine costs money now
+	began, ended        time.Time
 	final               bool
 }
 
 // NewLive starts a live view.
 func NewLive(cfg LiveConfig) *Live {
-	l := &Live{cfg: cfg, index: map[string]*row{}, stop: make(chan struct{})}
+	l := &Live{cfg: cfg, index: map[string]*row{}, rates: map[string]float64{}, stop: make(chan struct{})}
 	tick := make(chan struct{})
 	go func() { // turns the ticker into redraws until Close
 		for {
@@ -107,87 +105,51 @@ func inBlock(t cluster.EventType) bool {
 	return false
 }
 
+// states are the words that the block has for where a call stands.
+var states = map[cluster.EventType]string{
+	cluster.EventCallStarted:   "starting",
+	cluster.EventCallShipped:   "shipped",
+	cluster.EventCallRunning:   "running",
+	cluster.EventCallExited:    "collecting",
+	cluster.EventCallRetrying:  "retrying",
+	cluster.EventCallSucceeded: "succeeded",
+	cluster.EventCallFailed:    "failed",
+	cluster.EventCallSkipped:   "skipped",
+	cluster.EventCallCancelled: "cancelled",
+}
+
 // update moves the rows by one event.
 func (l *Live) update(e cluster.Event) {
-	who := Who(e.Component, e.Each)
-	if who == "" {
-		return
-	}
 	switch e.Type {
-	case cluster.EventMachineRequested, cluster.EventMachineReady, cluster.EventMachineStopRequested, cluster.EventMachineGone:
-		l.updateMachine(e)
-		return
-	case cluster.EventCallLog, cluster.EventWarning, cluster.EventPlanChosen:
+	case cluster.EventMachineRequested:
+		l.rates[e.Machine] = e.PricePerHour
+	case cluster.EventMachineStopRequested, cluster.EventMachineGone:
+		delete(l.rates, e.Machine)
+	}
+	state, ok := states[e.Type]
+	if !ok {
 		return
 	}
-	r := l.row(who)
+	r := l.row(Who(e.Component, e.Each), e.Time)
+	r.state = state
 	if e.Machine != "" {
 		r.machine = e.Machine
 	}
-	set := func(state string, final bool) {
-		if r.state != state {
-			r.state, r.since = state, e.Time
-		}
-		r.final = final
-		if final {
-			r.ended = e.Time
-		}
-	}
 	switch e.Type {
-	case cluster.EventBuildStarted:
-		set("building", false)
-	case cluster.EventBuildFinished:
-		set("built", false)
 	case cluster.EventCallStarted:
-		set("starting", false)
-	case cluster.EventCallShipped:
-		set("shipped", false)
-	case cluster.EventCallRunning:
-		set("running", false)
-	case cluster.EventCallExited:
-		set("collecting", false)
-	case cluster.EventCallRetrying:
-		set("retrying", false)
-	case cluster.EventCallSucceeded:
-		set("succeeded", true)
-	case cluster.EventCallFailed:
-		set("failed", true)
-	case cluster.EventCallSkipped:
-		set("skipped", true)
-	case cluster.EventCallCancelled:
-		set("cancelled", true)
+		if e.Attempt <= 1 {
+			r.began = e.Time
+		}
+	case cluster.EventCallSucceeded, cluster.EventCallFailed, cluster.EventCallSkipped, cluster.EventCallCancelled:
+		r.final, r.ended = true, e.Time
 	}
 }
 
-// updateMachine follows a machine by its name: one machine may serve many calls.
-func (l *Live) updateMachine(e cluster.Event) {
-	r := l.row(e.Component)
-	for _, other := range l.rows {
-		if other.machine == e.Machine {
-			r = other
-		}
-	}
-	r.machine = e.Machine
-	switch e.Type {
-	case cluster.EventMachineRequested:
-		r.price, r.up = e.PricePerHour, true
-		if r.state == "" || r.state == "built" {
-			r.state, r.since = "requesting", e.Time
-		}
-	case cluster.EventMachineReady:
-		if r.state == "requesting" {
-			r.state = "ready"
-		}
-	case cluster.EventMachineStopRequested, cluster.EventMachineGone:
-		r.up = false
-	}
-}
-
-func (l *Live) row(who string) *row {
+func (l *Live) row(who string, began time.Time) *row {
 	if r := l.index[who]; r != nil {
 		return r
 	}
-	r := &row{who: who, since: l.cfg.Now()}
+	r := &row{who: who, began: began}
 	l.index[who] = r
 	l.rows = append(l.rows, r)
 	return r
@@ -256,13 +218,12 @@ func (l *Live) rowText(r *row, wide int) string {
 	if r.final {
 		until = r.ended
 	}
-	text := fmt.Sprintf("%s %s%s  %-10s  %7s", l.color(mark, m), r.who, strings.Repeat(" ", wide-ansi.StringWidth(r.who)), r.state, Duration(until.Sub(r.since).Seconds()))
-	if r.up {
-		text += fmt.Sprintf("  %s/h", Dollars(r.price))
-	} else {
-		text += "        "
+	rate := ""
+	if usd, up := l.rates[r.machine]; up {
+		rate = Dollars(usd) + "/h"
 	}
-	return text + "  " + l.color(r.machine, faint)
+	return fmt.Sprintf("%s %s%s  %-10s  %7s  %9s  %s", l.color(mark, m), r.who, strings.Repeat(" ", wide-ansi.StringWidth(r.who)),
+		r.state, Duration(until.Sub(r.began).Seconds()), rate, l.color(r.machine, faint))
 }
 
 // paint gives a line for the part above the block.

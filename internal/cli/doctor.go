@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/configs"
+	"github.com/levinrun/levin/internal/ui"
+	"github.com/levinrun/levin/launcher"
+	"github.com/levinrun/levin/provision"
+	"github.com/levinrun/levin/provision/local"
+	"github.com/levinrun/levin/terraform"
+)
+
+// hostTimeout bounds the check of one own host.
+const hostTimeout = 15 * time.Second
+
+func newDoctor(d *deps) *cobra.Command {
+	var cloud string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check that everything a run needs is there; change nothing",
+		Args:  checked(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return d.doctor(cmd.Context(), cloud)
+		},
+	}
+	cmd.Flags().StringVar(&cloud, "cloud", "", "also check that each host of these clouds answers (names with commas)")
+	return cmd
+}
+
+// finding is one line of `levin doctor --json`.
+type finding struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Text  string `json:"text"`
+}
+
+func (d *deps) doctor(ctx context.Context, cloud string) error {
+	settings, err := d.settings(map[string]string{"cloud": cloud})
+	if err != nil {
+		return err
+	}
+	findings := []finding{
+		d.checkStore(ctx, settings),
+		d.checkTerraform(ctx, settings),
+		d.checkAgent(ctx, settings),
+		checkStrays(settings),
+	}
+	if cloud != "" {
+		for _, name := range splitClouds(settings.Cloud) {
+			more, err := d.checkHosts(ctx, settings, name)
+			if err != nil {
+				return err
+			}
+			findings = append(findings, more...)
+		}
+	}
+	bad := 0
+	for _, f := range findings {
+		if !f.OK {
+			bad++
+		}
+		if d.json {
+			json.NewEncoder(d.Stdout).Encode(f)
+			continue
+		}
+		mark := "ok  "
+		if !f.OK {
+			mark = "BAD "
+		}
+		fmt.Fprintf(d.Stdout, "%s %-10s %s\n", mark, f.Check, ui.CleanLines(f.Text))
+	}
+	if bad > 0 {
+		return &cluster.Failure{Kind: cluster.Provisioning, What: fmt.Sprintf("%d of %d checks failed", bad, len(findings))}
+	}
+	return nil
+}
+
+func result(check, good string, err error) finding {
+	if err != nil {
+		return finding{check, false, err.Error()}
+	}
+	return finding{check, true, good}
+}
+
+func (d *deps) checkStore(ctx context.Context, s configs.Settings) finding {
+	store, err := openStore(ctx, s)
+	if err == nil {
+		_, err = store.Runs(ctx, cluster.RunFilter{Limit: 1})
+		store.Close()
+	}
+	return result("store", "state is kept in "+s.Home, err)
+}
+
+func (d *deps) checkTerraform(ctx context.Context, s configs.Settings) finding {
+	b, err := terraform.Find(ctx, terraform.FindOptions{Path: s.Terraform, CacheDir: d.cacheDir(s), Env: d.Env})
+	return result("terraform", fmt.Sprintf("%s (%s)", b.Path, b.Version), err)
+}
+
+func (d *deps) checkAgent(ctx context.Context, s configs.Settings) finding {
+	b, err := d.agentSource(s)(ctx, hostOS, hostArch)
+	return result("agent", b.Path, err)
+}
+
+// checkStrays looks for local machines that no run of the store owns.
+func checkStrays(s configs.Settings) finding {
+	strays, err := local.Strays(s.Home)
+	if err == nil && len(strays) > 0 {
+		err = fmt.Errorf("local machines are left: %v\n  `levin ps` tells whose they are, `levin down --all` removes them", strays)
+	}
+	if os.IsNotExist(err) {
+		err = nil
+	}
+	return result("machines", "no local machine is left over", err)
+}
+
+// checkHosts connects to each host of a cloud of own hosts, as a run would, and
+// leaves nothing there but the agent's binary.
+func (d *deps) checkHosts(ctx context.Context, s configs.Settings, name string) ([]finding, error) {
+	logger, closeLog, err := d.logger()
+	if err != nil {
+		return nil, err
+	}
+	defer closeLog()
+	store, err := openStore(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	clouds, closeClouds, err := d.newClouds(s, []string{name}, cluster.NewJournal(store), logger)
+	if err != nil {
+		return nil, err
+	}
+	defer closeClouds()
+	if _, own := clouds[0].(provision.Claimer); !own {
+		return nil, nil // only own hosts are there to be tried before a run
+	}
+	hosts, err := clouds[0].Offers(ctx, configs.Resources{})
+	if err != nil {
+		return nil, err
+	}
+	findings := make([]finding, len(hosts))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		m := cluster.Machine{Name: cluster.Name("doctor", h.Type), Cloud: name, Type: h.Type}
+		wg.Go(func() {
+			findings[i] = result(name+"/"+h.Type, "answers, and takes the agent", d.checkHost(ctx, s, clouds[0], m, logger))
+		})
+	}
+	wg.Wait()
+	return findings, nil
+}
+
+func (d *deps) checkHost(ctx context.Context, s configs.Settings, hosts provision.Cloud, m cluster.Machine, logger logger) error {
+	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
+	defer cancel()
+	target, err := hosts.Target(m, "")
+	if err != nil {
+		return err
+	}
+	session, err := launcher.Connect(ctx, d.reach(s, logger), m.Name, target)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return session.Shutdown(ctx)
+}
