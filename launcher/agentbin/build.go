@@ -24,6 +24,7 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/launcher/agent"
 )
 
 const (
@@ -79,7 +80,8 @@ func (f *Finder) build(ctx context.Context, goos, goarch string) (string, error)
 func compile(ctx context.Context, gobin, root, goos, goarch, out string) error {
 	// Nothing of the checkout's state or place may get into the program, so that
 	// the same source gives the same digest.
-	cmd := exec.CommandContext(ctx, gobin, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, "./"+command)
+	args := append(append([]string{"build"}, agent.BuildFlags()...), "-o", out, "./"+command)
+	cmd := exec.CommandContext(ctx, gobin, args...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOWORK=off")
 	cmd.WaitDelay = 5 * time.Second

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/launcher/agent"
 )
 
 func put(t *testing.T, path, content string) {
@@ -213,5 +214,23 @@ func TestPruneKeepsWhatMayBeInUse(t *testing.T) {
 	want := []string{"build.lock", "levin-agent-linux-amd64-own", "levin-agent-linux-amd64-young", "levin-agent-linux-arm64-old"}
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Releases build the agent with the flags that keep it small.
+func TestMakefileHasTheFlags(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := "AGENT_FLAGS ="
+	for _, flag := range agent.BuildFlags() {
+		if strings.Contains(flag, " ") {
+			flag = `"` + flag + `"`
+		}
+		line += " " + flag
+	}
+	if !strings.Contains(string(makefile), line+"\n") {
+		t.Errorf("the Makefile lacks the line\n%s", line)
 	}
 }
