@@ -99,15 +99,7 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 			c.logger.Warn("event not written", "type", e.Type, "error", err)
 		}
 	}
-	// The agent is needed as soon as the first machine answers; build or find it
-	// while the app's own builds run.
-	agentReady := make(chan error, 1)
-	go func() {
-		_, err := c.d.agentSource(c.settings)(ctx, c.plan.Choices[0].Offers[0].OS, c.plan.Choices[0].Offers[0].Arch)
-		agentReady <- err
-	}()
-	err := c.d.runBuilds(ctx, c.app, buildsOf(c.app, c.plan), emit)
-	if err := errors.Join(err, <-agentReady); err != nil {
+	if err := c.build(ctx, emit); err != nil {
 		return flow.Result{}, err
 	}
 
@@ -141,6 +133,30 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 	}
 	return coordinator.Run(ctx)
 }
+
+// build runs the app's builds. Beside them the agent is found, or built when this
+// version of Levin has not run here before: it is needed as soon as the first
+// machine answers.
+func (c *controller) build(ctx context.Context, emit func(cluster.Event)) error {
+	first := c.plan.Choices[0].Offers[0]
+	agentReady := make(chan error, 1)
+	go func() {
+		_, err := c.d.agentSource(c.settings)(ctx, first.OS, first.Arch)
+		agentReady <- err
+	}()
+	err := c.d.runBuilds(ctx, c.app, buildsOf(c.app, c.plan), emit)
+	select {
+	case agentErr := <-agentReady:
+		return errors.Join(err, agentErr)
+	case <-time.After(agentNotice):
+		emit(cluster.Event{Type: cluster.EventBuildStarted, Message: fmt.Sprintf("levin's agent for %s/%s, once", first.OS, first.Arch)})
+		return errors.Join(err, <-agentReady)
+	}
+}
+
+// agentNotice is how long a person may wonder before being told what is waited
+// for.
+const agentNotice = 300 * time.Millisecond
 
 func (c *controller) provisionConfig(publicKey string) provision.Config {
 	return provision.Config{
