@@ -48,6 +48,7 @@ func age(t *testing.T, names ...string) {
 }
 
 func TestDigestsAreRemembered(t *testing.T) {
+	t.Parallel()
 	dir, cache := t.TempDir(), filepath.Join(t.TempDir(), "sub", "digests")
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	write(t, dir, "a", "alpha")

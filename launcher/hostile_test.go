@@ -77,6 +77,7 @@ func endless(w io.Writer) {
 }
 
 func TestHostileWait(t *testing.T) {
+	t.Parallel()
 	exit := &agent.Exit{Phase: agent.PhaseRun}
 	for _, c := range []struct {
 		name string
@@ -150,6 +151,7 @@ func TestHostileSync(t *testing.T) {
 }
 
 func TestHostileFetch(t *testing.T) {
+	t.Parallel()
 	file := func(name, content string) cluster.Artifact {
 		return cluster.Artifact{Path: name, Digest: digestOf(content), Size: int64(len(content)), Mode: 0o644}
 	}
@@ -215,6 +217,7 @@ func TestFetchDoesNotFollowLinksThatAreThere(t *testing.T) {
 }
 
 func TestAgentThatBreaksEveryRequestIsALostMachine(t *testing.T) {
+	t.Parallel()
 	s := fakeAgent(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	if err := s.Renew(t.Context(), time.Minute); !errors.Is(err, launcher.ErrLost) {
 		t.Errorf("got %v", err)

@@ -72,6 +72,7 @@ func TestShellOnATerminal(t *testing.T) {
 }
 
 func TestShellEndsWithContext(t *testing.T) {
+	t.Parallel()
 	srv := sshtest.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()

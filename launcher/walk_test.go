@@ -209,6 +209,7 @@ func TestWalkEndsWithContext(t *testing.T) {
 // TestIgnoresWhatGitIgnores builds random trees with random rules and compares
 // with git itself.
 func TestIgnoresWhatGitIgnores(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
