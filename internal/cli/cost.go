@@ -28,11 +28,7 @@ func newCost(d *deps) *cobra.Command {
 }
 
 func (d *deps) cost(ctx context.Context, id string) error {
-	settings, err := d.settings(nil)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, settings)
+	_, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,17 @@ func openStore(ctx context.Context, s configs.Settings) (*sqlite.Store, error) {
 	return sqlite.Open(ctx, filepath.Join(s.Home, "levin.db"))
 }
 
+// open is what a command begins with that looks at runs: the settings and the
+// store, which the caller closes.
+func (d *deps) open(ctx context.Context) (configs.Settings, *sqlite.Store, error) {
+	settings, err := d.settings(nil)
+	if err != nil {
+		return settings, nil, err
+	}
+	store, err := openStore(ctx, settings)
+	return settings, store, err
+}
+
 // Paths below the home.
 func runDir(s configs.Settings, run string) string { return filepath.Join(s.Home, "runs", run) }
 func keyPath(dir string) string                    { return filepath.Join(dir, "id_ed25519") }

@@ -52,20 +52,16 @@ way is stopped first. Doing it twice does no harm.`,
 }
 
 func (d *deps) down(ctx context.Context, o downOptions) error {
-	settings, err := d.settings(nil)
+	settings, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
+	defer store.Close()
 	logger, closeLog, err := d.logger()
 	if err != nil {
 		return err
 	}
 	defer closeLog()
-	store, err := openStore(ctx, settings)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	var runs []cluster.Run
 	if o.All {
 		runs, err = store.Runs(ctx, cluster.RunFilter{Active: true})

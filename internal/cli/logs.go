@@ -45,11 +45,7 @@ func newLogs(d *deps) *cobra.Command {
 }
 
 func (d *deps) logs(ctx context.Context, o logsOptions) error {
-	settings, err := d.settings(nil)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, settings)
+	settings, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -48,11 +48,7 @@ type runStatus struct {
 }
 
 func (d *deps) ps(ctx context.Context, o psOptions) error {
-	settings, err := d.settings(nil)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, settings)
+	settings, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}

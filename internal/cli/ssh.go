@@ -36,20 +36,16 @@ func newSSH(d *deps) *cobra.Command {
 }
 
 func (d *deps) ssh(ctx context.Context, name, component string, command []string) error {
-	settings, err := d.settings(nil)
+	settings, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
+	defer store.Close()
 	logger, closeLog, err := d.logger()
 	if err != nil {
 		return err
 	}
 	defer closeLog()
-	store, err := openStore(ctx, settings)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	m, err := findMachine(ctx, store, name, component)
 	if err != nil {
 		return err

@@ -30,11 +30,7 @@ Returns once the controller has taken the order.`,
 }
 
 func (d *deps) stop(ctx context.Context, id, component string) error {
-	settings, err := d.settings(nil)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, settings)
+	settings, store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
