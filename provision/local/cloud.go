@@ -153,6 +153,11 @@ func (c *Cloud) Close() error {
 		err = server.close()
 	}
 	c.starter.Close()
+	// Whoever cleans up after a controller that was killed has perhaps not served
+	// the provider at all, and its socket is one of the things that were left.
+	sockets := filepath.Join(c.cfg.Home, socketsDir)
+	removeDeadSockets(sockets)
+	os.Remove(sockets) // unless others have sockets in it
 	return err
 }
 
