@@ -89,7 +89,7 @@ func (d *deps) downRun(ctx context.Context, s configs.Settings, run cluster.Run,
 	if err := os.MkdirAll(dir, 0o700); err != nil { // somebody may have removed it
 		return err
 	}
-	lock, err := takeOver(ctx, dir)
+	lock, err := d.takeOver(ctx, run.ID, dir)
 	if err != nil {
 		return err
 	}
@@ -139,11 +139,12 @@ func (d *deps) downRun(ctx context.Context, s configs.Settings, run cluster.Run,
 
 // takeOver stops a controller that still lives and waits for it to end, then
 // holds the run's lock. The kernel frees the lock of a controller that died.
-func takeOver(ctx context.Context, dir string) (*flock.Flock, error) {
+func (d *deps) takeOver(ctx context.Context, run, dir string) (*flock.Flock, error) {
 	lock := flock.New(lockPath(dir))
 	if ok, err := lock.TryLock(); err != nil || ok {
 		return lock, err
 	}
+	fmt.Fprintf(d.Stderr, "levin: run %s is still under way; stopping it first\n", run)
 	if client, err := flow.Dial(socketPath(dir)); err == nil {
 		err = client.Stop(ctx, "")
 		client.Close()

@@ -299,3 +299,20 @@ func pss(pid int) int64 {
 	}
 	return 0
 }
+
+// TestDownStopsARunUnderWay: `levin down` of a live run stops it first, and waits
+// for its end.
+func TestDownStopsARunUnderWay(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	p := u.start("run", u.app(slow, nil), "--json")
+	e := p.until("work under way", func(e cluster.Event) bool { return e.Type == cluster.EventCallLog && e.Line == "started" })
+	down := u.levin("down", e.Run)
+	if down.code != 0 || !strings.Contains(down.stderr, "still under way") {
+		t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)
+	}
+	if o := p.wait(); o.code != 130 {
+		t.Errorf("run: exit %d\n%s", o.code, o.stderr)
+	}
+	u.checkClean()
+}
