@@ -145,6 +145,28 @@ func TestClaimsTakeTurns(t *testing.T) {
 	})
 }
 
+// Claims are had one after the other; they share a root all the same.
+func TestClaimsShareAGroup(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newRackBench(t, 10)
+		const n, apart = 20, 20 * time.Millisecond
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * apart)
+				if _, err := b.Create(t.Context(), ask("a", i+1, rackOffers...)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if groups := b.groups(); len(groups) != 1 {
+			t.Errorf("%d groups, want 1", len(groups))
+		}
+		b.finish()
+	})
+}
+
 func TestClaimGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newRackBench(t, 1)

@@ -16,6 +16,10 @@ import (
 // openWindows bounds how long a group stays open for requests that keep coming.
 const openWindows = 20
 
+// claimWindows is how many windows a group of a Claimer stays open for the next
+// request: claims are had one after the other, each with a commit of its own.
+const claimWindows = 10
+
 // group is one Terraform root and the goroutine that alone runs Terraform in it.
 // Provisioner.mu guards the fields below providers.
 //
@@ -120,6 +124,9 @@ func (g *group) run() {
 // collect keeps the group open until no request has come for a window.
 func (g *group) collect() {
 	window := g.p.cfg.Window
+	if _, claims := g.cloud.(Claimer); claims {
+		window *= claimWindows
+	}
 	quiet, limit := time.NewTimer(window), time.NewTimer(openWindows*window)
 	defer quiet.Stop()
 	defer limit.Stop()
