@@ -74,11 +74,20 @@ func (d *deps) down(ctx context.Context, o downOptions) error {
 		return err
 	}
 	sink := d.newSink()
-	defer sink.Close()
 	journal := cluster.NewJournal(store)
-	defer journal.Listen(sink.Event)()
+	unlisten := journal.Listen(sink.Event)
+	var clean []cluster.Run
 	for _, run := range runs {
-		err = errors.Join(err, d.downRun(ctx, settings, run, journal, logger))
+		if downErr := d.downRun(ctx, settings, run, journal, logger); downErr != nil {
+			err = errors.Join(err, downErr)
+			continue
+		}
+		clean = append(clean, run)
+	}
+	unlisten()
+	sink.Close() // what was done stands above what is said of it
+	for _, run := range clean {
+		err = errors.Join(err, d.said("down", run.ID, "", "nothing is left of run "+run.ID))
 	}
 	return err
 }
