@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"io/fs"
 	"math"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/cluster/sqlite"
+	"github.com/levinrun/levin/terraform"
 )
 
 // checkClean holds the promises about money and safety against what is really
@@ -92,19 +92,12 @@ func (u *person) checkFiles() {
 
 func (u *person) checkState(path string) {
 	u.t.Helper()
-	b, err := os.ReadFile(path)
+	left, err := terraform.Resources(filepath.Dir(path))
 	if err != nil {
-		u.t.Error(err)
-		return
-	}
-	var state struct {
-		Resources []struct{ Type, Name string } `json:"resources"`
-	}
-	if err := json.Unmarshal(b, &state); err != nil {
 		u.t.Errorf("%s: %v", path, err)
 	}
-	if len(state.Resources) > 0 {
-		u.t.Errorf("Terraform still has %v in %s", state.Resources, path)
+	if len(left) > 0 {
+		u.t.Errorf("Terraform still has %v in %s", left, path)
 	}
 }
 
