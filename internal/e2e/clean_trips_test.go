@@ -45,7 +45,7 @@ func TestCheckCleanTrips(t *testing.T) {
 	plant(filepath.Join(u.home, "tmp", "stray"), "")
 	plant(filepath.Join(u.home, "machines", "m", "lock"), "")
 	plant(filepath.Join(u.home, "runs", "r", "id_ed25519"), "key")
-	plant(filepath.Join(u.home, "runs", "r", "groups", "g", "terraform.tfstate"), `{"resources":[{"mode":"managed","type":"levin_machine","name":"machine","instances":[{"index_key":"m"}]}]}`)
+	plant(filepath.Join(u.home, "runs", "r", "groups", "g", "terraform.tfstate"), `{"version":4,"resources":[{"mode":"managed","type":"levin_machine","name":"machine","instances":[{"index_key":"m"}]}]}`)
 	t.Chdir(u.home) // a relative name keeps the socket's path short
 	l, err := net.Listen("unix", "stray.sock")
 	if err != nil {
