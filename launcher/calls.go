@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,10 +49,6 @@ func (s *Session) Shutdown(ctx context.Context) error {
 	_ = s.lose(errGone)
 	return nil
 }
-
-// settlePause is how often an attempt that is in its setup is asked whether it
-// still is: the agent tells of exits, not of phases.
-const settlePause = 200 * time.Millisecond
 
 // Wait follows an attempt until it has exited and its log is complete. log gets
 // each byte of the log once and in order, from offset 0, in chunks that are valid
@@ -147,22 +142,22 @@ func (w *waiter) phase(p agent.Phase) {
 	}
 }
 
+// watchPhase reports the phase that the attempt is in, and when it is its setup,
+// the one that comes after it.
 func (w *waiter) watchPhase(ctx context.Context) error {
-	for {
+	for _, what := range [...]string{"", "wait?after=" + string(agent.PhaseSetup)} {
 		var st agent.Status
-		if err := w.s.simple(ctx, request{method: http.MethodGet, path: callPath(w.id, "")}, &st); err != nil {
+		if err := w.s.simple(ctx, request{method: http.MethodGet, path: callPath(w.id, what)}, &st); err != nil {
 			return err
 		}
-		if st.Phase != agent.PhaseExited {
+		if st.Phase != agent.PhaseExited { // that is reported by whoever knows how
 			w.phase(st.Phase)
 		}
 		if st.Phase != agent.PhaseSetup {
 			return nil
 		}
-		if err := pause(ctx, settlePause); err != nil {
-			return err
-		}
 	}
+	return nil
 }
 
 // follow hands the log on until it is complete.

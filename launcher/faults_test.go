@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,62 @@ func TestKilledAgentIsStartedAgainAndFindsItsWork(t *testing.T) {
 	}
 	if exit.Code != 0 || c.log.String() != "first\nsecond\n" || c.gap {
 		t.Errorf("exit %+v, log %q", exit, c.log.String())
+	}
+}
+
+// Each phase is told when it begins, whatever breaks during the setup: the work
+// goes on only when its phase was told.
+func TestPhasesAreTold(t *testing.T) {
+	all := []agent.Phase{agent.PhaseSetup, agent.PhaseRun, agent.PhaseExited}
+	for _, tt := range []struct {
+		name   string
+		during func(*testing.T, *sshtest.Server)
+		code   int // of the setup
+		want   []agent.Phase
+	}{
+		{"setup", func(*testing.T, *sshtest.Server) {}, 0, all},
+		{"setup that fails", func(*testing.T, *sshtest.Server) {}, 4, []agent.Phase{agent.PhaseSetup, agent.PhaseExited}},
+		{"connection drops during setup", func(_ *testing.T, srv *sshtest.Server) { srv.DropAll() }, 0, all},
+		{"agent is killed during setup", func(t *testing.T, srv *sshtest.Server) { killAgents(t, srv.Home) }, 0, all},
+		{"agent is killed during setup that fails", func(t *testing.T, srv *sshtest.Server) { killAgents(t, srv.Home) }, 5,
+			[]agent.Phase{agent.PhaseSetup, agent.PhaseExited}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := sshtest.New(t)
+			place(t, srv.Home)
+			s := connect(t, config(t), srv.Target())
+			dir := t.TempDir()
+			if _, err := s.Ship(t.Context(), "f", []launcher.Tree{{Root: dir}}); err != nil {
+				t.Fatal(err)
+			}
+			gate := func(p agent.Phase) string { return filepath.Join(dir, string(p)) }
+			pass := func(p agent.Phase) string { return fmt.Sprintf("while [ ! -e '%s' ]; do sleep 0.01; done", gate(p)) }
+			err := s.Start(t.Context(), agent.StartRequest{ID: "c", Folder: "f",
+				Setup: fmt.Sprintf("%s; echo set up; exit %d", pass(agent.PhaseSetup), tt.code), Shell: pass(agent.PhaseRun) + "; echo ran"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &collector{}
+			exit, err := s.Wait(t.Context(), "c", c.add, func(p agent.Phase) {
+				c.phase(p)
+				if p == agent.PhaseSetup {
+					tt.during(t, srv)
+				}
+				if err := os.WriteFile(gate(p), nil, 0o644); err != nil {
+					t.Error(err)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := "set up\n"
+			if tt.code == 0 {
+				log += "ran\n"
+			}
+			if exit.Code != tt.code || c.log.String() != log || c.gap || !slices.Equal(c.phases, tt.want) {
+				t.Errorf("exit %+v, log %q, phases %v", exit, c.log.String(), c.phases)
+			}
+		})
 	}
 }
 

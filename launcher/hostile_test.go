@@ -140,6 +140,7 @@ func TestHostileSync(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mux := http.NewServeMux()
+			mux.HandleFunc("POST /v1/sync/f/same", func(w http.ResponseWriter, _ *http.Request) { answer(w, agent.SameAnswer{}) })
 			mux.HandleFunc("POST /v1/sync", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.need) })
 			mux.HandleFunc("POST /v1/sync/f/commit", func(w http.ResponseWriter, _ *http.Request) { answer(w, agent.SyncDone{Digest: c.digest}) })
 			_, err := fakeAgent(t, mux).Ship(t.Context(), "f", []launcher.Tree{{Root: tree(t, map[string]string{"a": "text"})}})

@@ -93,6 +93,11 @@ func (s *Session) shipOnce(ctx context.Context, folder string, trees []Tree) (Sh
 	done.Digest = agent.ManifestDigest(entries)
 	best := int64(-1) // fewest missing bytes so far
 	err = s.do(ctx, func(ctx context.Context, l *link) (progress bool, err error) {
+		var known agent.SameAnswer
+		same := request{method: http.MethodPost, path: "sync/" + folder + "/same", in: agent.SameRequest{Digest: done.Digest}}
+		if err := l.ask(ctx, same, &known); err != nil || known.Same {
+			return known.Same, err
+		}
 		var need agent.SyncNeed
 		if err := l.ask(ctx, request{method: http.MethodPost, path: "sync", in: ask, zip: true}, &need); err != nil {
 			return false, err

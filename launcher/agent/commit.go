@@ -38,7 +38,7 @@ func (f *folder) commit() (SyncDone, error) {
 		return SyncDone{}, err
 	}
 	defer root.Close()
-	c := &committer{f: f, root: root, p: p, dirs: map[string]bool{".": true}, wanted: make(map[string]bool, len(p.entries))}
+	c := &committer{f: f, root: root, p: p, digest: done.Digest, dirs: map[string]bool{".": true}, wanted: make(map[string]bool, len(p.entries))}
 	defer c.leave()
 	if err := c.commit(); err != nil {
 		return SyncDone{}, fmt.Errorf("putting folder %s in place: %w", f.name, err)
@@ -54,6 +54,7 @@ type committer struct {
 	f       *folder
 	root    *os.Root
 	p       *pending
+	digest  string          // of the manifest
 	wanted  map[string]bool // paths of the manifest, and the folders on their way
 	dirs    map[string]bool // folders known to be there and to be no links
 	left    map[string]int  // by digest (hex): entries that still take it from parts/
@@ -128,13 +129,14 @@ func (c *committer) announce() error {
 // the folder meanwhile, so that what was stamped at any time during the commit
 // is as good as seen at its end.
 func (c *committer) index(order []int) *index {
-	ix := &index{boot: bootID(), records: make([]record, 0, len(order))}
+	ix := &index{boot: bootID(), manifest: c.digest, records: make([]record, 0, len(order))}
 	now := time.Now().UnixNano()
 	for _, i := range order {
 		r := *c.p.known[i]
 		if r.seen == 0 {
 			r.seen = now
 		}
+		r.want = c.p.entries[i].mode()
 		ix.records = append(ix.records, r)
 	}
 	return ix

@@ -31,6 +31,7 @@ func (s *server) routes() http.Handler {
 		"GET /v1/info":                         s.getInfo,
 		"POST /v1/lease":                       s.postLease,
 		"POST /v1/sync":                        s.postSync,
+		"POST /v1/sync/{folder}/same":          s.postSame,
 		"POST /v1/sync/{folder}/files":         s.postFiles,
 		"POST /v1/sync/{folder}/commit":        s.postCommit,
 		"POST /v1/calls":                       s.postCalls,
@@ -177,6 +178,31 @@ func (s *server) postSync(w http.ResponseWriter, r *http.Request) error {
 	return end()
 }
 
+func (s *server) postSame(w http.ResponseWriter, r *http.Request) error {
+	var req SameRequest
+	if err := readBody(w, r, &req); err != nil {
+		return err
+	}
+	if _, err := digestHex(req.Digest); err != nil {
+		return err
+	}
+	f, err := s.folder(r.PathValue("folder"))
+	if err != nil {
+		return err
+	}
+	release, err := s.calls.reserve(f.name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	same, err := f.same(req.Digest)
+	if err != nil {
+		return err
+	}
+	defer s.tidySoon()
+	return sendJSON(w, SameAnswer{Same: same})
+}
+
 func (s *server) postFiles(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.folder(r.PathValue("folder"))
 	if err != nil {
@@ -250,15 +276,27 @@ func (s *server) getCall(w http.ResponseWriter, r *http.Request) error {
 	return sendJSON(w, c.status())
 }
 
+// getWait answers when an attempt has exited or, when asked for that, has left
+// its setup. The phase is in the attempt's folder and supervise tells when it
+// changes, so that an agent that took the attempt over knows it, too.
 func (s *server) getWait(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.call(r)
 	if err != nil {
 		return err
 	}
+	after := Phase(r.URL.Query().Get("after"))
+	if after != "" && after != PhaseSetup {
+		return badRequest("waiting for the end of phase %.40q", after)
+	}
 	for {
 		exit, changed := c.state()
 		if exit != nil {
 			return sendJSON(w, c.status())
+		}
+		if after == PhaseSetup {
+			if status := c.status(); status.Phase != PhaseSetup {
+				return sendJSON(w, status)
+			}
 		}
 		select {
 		case <-changed:

@@ -17,8 +17,9 @@ const racyWindow = 20 * time.Millisecond
 // each file looked when its content was last known. It lets an unchanged folder
 // be recognised by looking at its files, not into them.
 type index struct {
-	boot    string // bootID when it was written
-	records []record
+	boot     string // bootID when it was written
+	manifest string // digest of the manifest that the folder holds; "" while it is not known to hold one
+	records  []record
 }
 
 // record is one shipped path. A file without a stamp has to be hashed.
@@ -28,7 +29,8 @@ type record struct {
 	link   string
 	dir    bool
 	stamp  stamp
-	seen   int64 // when the stamp was taken, Unix ns
+	seen   int64       // when the stamp was taken, Unix ns
+	want   fs.FileMode // permissions that it was given; of no meaning for a link
 
 	mode  fs.FileMode // as found just now; not kept
 	fresh bool        // found out just now: the index on disk does not have it
@@ -63,7 +65,7 @@ func readIndex(syncDir string) (*index, error) {
 		ix = &index{}
 	}
 	if boot := bootID(); ix.boot != boot {
-		ix.boot = boot
+		ix.boot, ix.manifest = boot, ""
 		for i := range ix.records {
 			ix.records[i].stamp, ix.records[i].seen = stamp{}, 0
 		}
@@ -89,13 +91,17 @@ func (ix *index) byPath() map[string]*record {
 // On disk the index is not JSON: it is read at every sync, and decoding 10,000
 // records as JSON would take longer than looking at the files. It is a version,
 // then texts (length and bytes) and numbers, all numbers as varints.
-const indexVersion = "levin index 1"
+const indexVersion = "levin index 2"
+
+// recordSize is about how many bytes a file's record has on disk.
+const recordSize = 100
 
 func (ix *index) marshal() []byte {
 	b := make([]byte, 0, 64+160*len(ix.records))
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	text(indexVersion)
 	text(ix.boot)
+	text(ix.manifest)
 	for i := range ix.records {
 		r := &ix.records[i]
 		text(r.path)
@@ -105,7 +111,7 @@ func (ix *index) marshal() []byte {
 		if r.dir {
 			dir = 1
 		}
-		for _, n := range [...]uint64{dir, uint64(r.stamp.size), uint64(r.stamp.mtime), uint64(r.stamp.ctime), r.stamp.inode, uint64(r.seen)} {
+		for _, n := range [...]uint64{dir, uint64(r.stamp.size), uint64(r.stamp.mtime), uint64(r.stamp.ctime), r.stamp.inode, uint64(r.seen), uint64(r.want)} {
 			b = binary.AppendUvarint(b, n)
 		}
 	}
@@ -140,11 +146,12 @@ func (ix *index) unmarshal(data []byte) error {
 	if text() != indexVersion {
 		return errIndex
 	}
-	ix.boot = text()
+	ix.boot, ix.manifest = text(), text()
+	ix.records = make([]record, 0, len(data)/recordSize)
 	for ok && len(rest) > 0 {
 		r := record{path: text(), digest: text(), link: text(), dir: number() == 1}
 		r.stamp = stamp{size: int64(number()), mtime: int64(number()), ctime: int64(number()), inode: number()}
-		r.seen = int64(number())
+		r.seen, r.want = int64(number()), fs.FileMode(number())
 		ix.records = append(ix.records, r)
 	}
 	if !ok {

@@ -9,8 +9,8 @@ import (
 )
 
 func sampleIndex() *index {
-	return &index{boot: bootID(), records: []record{
-		{path: "a/b", digest: digestText("x"), stamp: stamp{size: 1, mtime: -5, ctime: 1 << 60, inode: 1<<64 - 1}, seen: 7},
+	return &index{boot: bootID(), manifest: digestText("m"), records: []record{
+		{path: "a/b", digest: digestText("x"), stamp: stamp{size: 1, mtime: -5, ctime: 1 << 60, inode: 1<<64 - 1}, seen: 7, want: 0o640},
 		{path: "l", link: "a/b"},
 		{path: "d", dir: true},
 	}}
@@ -39,7 +39,7 @@ func TestIndexOfBeforeARestartProvesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := readIndex(dir)
-	if err != nil || len(got.records) != 3 || got.records[0].path != "a/b" || got.records[0].stamp != (stamp{}) {
+	if err != nil || len(got.records) != 3 || got.records[0].path != "a/b" || got.records[0].stamp != (stamp{}) || got.manifest != "" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

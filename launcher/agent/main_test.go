@@ -352,9 +352,14 @@ func (c *client) sync(folder string, tr tree) int {
 }
 
 func (c *client) trySync(folder string, entries []Entry, tr tree) (int, error) {
+	var known SameAnswer
+	_ = c.call("POST", "/v1/sync/"+folder+"/same", SameRequest{Digest: ManifestDigest(entries)}, &known)
 	var need SyncNeed
 	if err := c.call("POST", "/v1/sync", SyncRequest{Folder: folder, Entries: entries}, &need); err != nil {
 		return 0, err
+	}
+	if known.Same && len(need.Need) > 0 {
+		return 0, fmt.Errorf("the same, and yet %d files are needed", len(need.Need))
 	}
 	if len(need.Need) > 0 {
 		var body bytes.Buffer

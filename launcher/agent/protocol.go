@@ -36,6 +36,7 @@ const ExitNoAgent = 3
 //
 //	GET  /v1/info                              → Info
 //	POST /v1/lease           LeaseRequest      → 204     renews the lease
+//	POST /v1/sync/{folder}/same SameRequest    → SameAnswer  asked before a sync, which is needed only when the answer is no
 //	POST /v1/sync            SyncRequest       → SyncNeed (zstd both ways)
 //	POST /v1/sync/{folder}/files               → 204     body: a stream of frames, see FileFrame; several may be sent at once
 //	POST /v1/sync/{folder}/commit              → SyncDone  all files verified; extraneous ones removed
@@ -43,6 +44,7 @@ const ExitNoAgent = 3
 //	GET  /v1/calls/{id}                        → Status
 //	GET  /v1/calls/{id}/log?offset=N           → bytes   from offset on, follows until the call has exited
 //	GET  /v1/calls/{id}/wait                   → Status  answers when the call has exited
+//	GET  /v1/calls/{id}/wait?after=setup       → Status  answers when the call is past its setup: it runs, or has exited
 //	POST /v1/calls/{id}/stop                   → 204     asks for TERM, grace, KILL of the whole process tree; wait tells when it is done
 //	GET  /v1/calls/{id}/outputs                → []cluster.Artifact  (after exit: complete)
 //	GET  /v1/calls/{id}/outputs/{path...}?offset=N → bytes  the file's content from offset on (zstd when asked)
@@ -50,8 +52,8 @@ const ExitNoAgent = 3
 //
 // IDs and folder names are DNS labels; anything else is a 400. A sync replaces
 // the one before it that was not committed; nothing in the work folder changes
-// before commit. A folder whose work is running cannot be committed or started
-// in: 409.
+// before commit. A folder whose work is running cannot be committed, started in
+// or asked whether it is the same: 409.
 
 // The kinds of an Error, for code. Anything that is neither is the agent's own
 // trouble and may pass: "internal".
@@ -90,6 +92,20 @@ type Info struct {
 // When it runs out and no work runs, the machine ends itself.
 type LeaseRequest struct {
 	TTL time.Duration `json:"ttl"` // nanoseconds; > 0
+}
+
+// SameRequest asks whether a work folder holds exactly the manifest with this
+// digest, so that an unchanged manifest need not travel.
+type SameRequest struct {
+	Digest string `json:"digest"` // see ManifestDigest
+}
+
+// SameAnswer says so. Same is as good as the commit of that manifest: every
+// shipped file, link and folder was looked at, none was changed, and none is
+// there that was shipped before and is not in the manifest. Otherwise the folder
+// has to be synced, and may still turn out to lack nothing.
+type SameAnswer struct {
+	Same bool `json:"same"`
 }
 
 // SyncRequest lists everything that a work folder must hold.

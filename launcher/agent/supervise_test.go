@@ -274,6 +274,60 @@ func TestSetupRunsOnce(t *testing.T) {
 	}
 }
 
+// Whoever waits for the end of the setup hears of it when it comes, from an
+// agent that has taken the attempt over, too.
+func TestWaitAfterSetup(t *testing.T) {
+	for _, tt := range []struct {
+		name, setup, run string
+		killed           bool // the agent, during the setup
+		want             Phase
+	}{
+		{"no setup", "", "exec sleep 600", false, PhaseRun},
+		{"setup", "while [ ! -e go ]; do sleep 0.01; done", "exec sleep 600", false, PhaseRun},
+		{"failed setup", "while [ ! -e go ]; do sleep 0.01; done; exit 4", "true", false, PhaseExited},
+		{"taken over", "while [ ! -e go ]; do sleep 0.01; done", "exec sleep 600", true, PhaseRun},
+		{"taken over, failed setup", "while [ ! -e go ]; do sleep 0.01; done; exit 4", "true", true, PhaseExited},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t)
+			m.sync("w", tree{})
+			m.startCall(StartRequest{ID: "a", Folder: "w", Setup: tt.setup, Shell: tt.run})
+			if tt.killed {
+				eventually(t, "the setup has begun", func() bool { _, err := os.Lstat(m.layout().call("a").started()); return err == nil })
+				m.killServe()
+				m.start()
+			}
+			answers := make(chan Status, 1)
+			go func() {
+				var status Status
+				if err := m.call("GET", "/v1/calls/a/wait?after=setup", nil, &status); err != nil {
+					t.Error(err)
+				}
+				answers <- status
+			}()
+			if tt.setup != "" {
+				var status Status
+				if m.get("/v1/calls/a", &status); status.Phase != PhaseSetup {
+					t.Errorf("status %+v", status)
+				}
+				if err := os.WriteFile(filepath.Join(m.work(), "go"), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+			status := <-answers
+			if status.Phase != tt.want || (status.Exit != nil) != (tt.want == PhaseExited) {
+				t.Errorf("answered %+v, want phase %s", status, tt.want)
+			}
+			m.post("/v1/calls/a/stop", nil, nil)
+			m.wait("a")
+			if m.get("/v1/calls/a/wait?after=setup", &status); status.Phase != PhaseExited {
+				t.Errorf("after the exit: %+v", status)
+			}
+			wantKind(t, "a phase that there is not", m.call("GET", "/v1/calls/a/wait?after=x", nil, nil), KindBadRequest)
+		})
+	}
+}
+
 // spread is work that is hard to get rid of: children in their own sessions and
 // groups, orphans, without the mark, deaf to TERM. Each writes its pid.
 const spread = `

@@ -135,6 +135,63 @@ func TestSyncSeesWhatTheWorkChanged(t *testing.T) {
 	}
 }
 
+// A folder is the same only as long as nothing that was shipped is touched.
+func TestSame(t *testing.T) {
+	ship := tree{"a": "content", "d/b": "other", "d/c": "third", "l": "→ a", "e/": ""}
+	digest := ManifestDigest(ship.entries())
+	m := newMachine(t)
+	same := func(digest string) bool {
+		var answer SameAnswer
+		m.post("/v1/sync/w/same", SameRequest{Digest: digest}, &answer)
+		return answer.Same
+	}
+	if same(digest) || same(ManifestDigest(nil)) {
+		t.Error("a folder that there is not is the same")
+	}
+	for i, work := range []string{
+		`touch -r a keep; printf CONTENT > a; touch -r keep a`, `printf content > n; mv n a`, `rm d/b`, `rm -r d`, `touch d/c`,
+		`rm a; mkdir a`, `rm a; mkfifo a`, `rm a; ln -s d/b a`, `mv d real; ln -s real d`, `rm l; ln -s d l`, `rm l; ln -s a/ l`,
+		`rm l; echo x > l`, `rmdir e; echo x > e`, `rmdir e`, `chmod 600 a`, `chmod 700 e`,
+	} {
+		// Files that have just been put in place prove nothing yet.
+		eventually(t, "the folder is the same", func() bool { m.sync("w", ship); return same(digest) })
+		m.run(StartRequest{ID: fmt.Sprintf("u%d", i), Folder: "w", Shell: "echo > untracked; echo > d/untracked; echo > e/untracked; rm e/untracked"})
+		if !same(digest) {
+			t.Errorf("untracked files count")
+		}
+		if exit := m.run(StartRequest{ID: fmt.Sprintf("a%d", i), Folder: "w", Shell: work}); exit.Code != 0 {
+			t.Fatalf("%s: %+v", work, exit)
+		}
+		if same(digest) {
+			t.Errorf("the same after %s", work)
+		}
+		m.sync("w", ship)
+	}
+
+	// It ends a sync that was on its way, and knows of one that was not committed.
+	eventually(t, "the folder is the same", func() bool { m.sync("w", ship); return same(digest) })
+	m.post("/v1/sync", SyncRequest{Folder: "w", Entries: tree{"n": "new"}.entries()}, nil)
+	if same(ManifestDigest(tree{"n": "new"}.entries())) || !same(digest) {
+		t.Error("a sync that was asked for counts")
+	}
+	wantKind(t, "commit after same", m.call("POST", "/v1/sync/w/commit", nil, nil), KindConflict)
+	m.killServe()
+	m.start()
+	if !same(digest) {
+		t.Error("not the same after the agent was killed")
+	}
+
+	fewer := tree{"a": "content"}
+	m.sync("w", fewer)
+	if same(digest) {
+		t.Error("the same although files are gone")
+	}
+	m.startCall(StartRequest{ID: "busy", Folder: "w", Shell: "exec sleep 600"})
+	wantKind(t, "same under work", m.call("POST", "/v1/sync/w/same", SameRequest{Digest: digest}, nil), KindConflict)
+	wantKind(t, "no digest", m.call("POST", "/v1/sync/w/same", SameRequest{Digest: "x"}, nil), KindBadRequest)
+	m.post("/v1/calls/busy/stop", nil, nil)
+}
+
 func TestSyncSetsModes(t *testing.T) {
 	m := newMachine(t)
 	for _, mode := range []uint32{0o755, 0o600, 0o444, 0o000, 0o777} {
