@@ -44,7 +44,11 @@ func (d NetDialer) Dial(ctx context.Context, t cluster.Target) (net.Conn, error)
 	case t.ProxyCommand != "":
 		return dialCommand(ctx, t.ProxyCommand)
 	default:
-		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address(t))
+		conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address(t))
+		if err != nil {
+			return nil, err
+		}
+		return quickAck(conn), nil
 	}
 }
 

@@ -26,7 +26,7 @@ const idleChannel = 20 * time.Second
 
 // keepAlive is how often a connection that says nothing is asked whether it
 // lives; after three times that long without a byte it is given up.
-const keepAlive = 10 * time.Second
+const keepAlive = 15 * time.Second
 
 // link is one SSH connection and the agent behind it. It is used by many
 // goroutines and thrown away when it breaks.

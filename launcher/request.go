@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -171,13 +172,17 @@ func (l *link) restartAgent(ctx context.Context, source AgentSource) error {
 // made: it may be broken in a way that nobody has told us of.
 const restartPatience = 10 * time.Second
 
-func pack(data []byte) []byte {
-	zw, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+func pack(data []byte) []byte { return packer().EncodeAll(data, nil) }
+
+// packer is one encoder for all questions: it is large, and EncodeAll may be
+// called from many goroutines.
+var packer = sync.OnceValue(func() *zstd.Encoder {
+	zw, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		panic(err) // only for options that cannot be
 	}
-	return zw.EncodeAll(data, nil)
-}
+	return zw
+})
 
 // maxWindow bounds the memory that a peer can make a decoder use.
 const maxWindow = 8 << 20

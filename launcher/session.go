@@ -19,7 +19,7 @@ type Config struct {
 	AuthSock  string        // socket of ssh-agent; empty: $SSH_AUTH_SOCK
 	Lease     time.Duration // how long a machine lives without its controller; default 10 min. Renewed at a third of it
 	LostAfter time.Duration // a machine that cannot be reached for this long is lost; default 2 min
-	KeepAlive time.Duration // how often a silent connection is asked whether it lives; default 10 s. Dead after three times that
+	KeepAlive time.Duration // how often a silent connection is asked whether it lives; default 15 s. Dead after three times that
 	Digests   string        // file that remembers digests of local files between ships; "": none
 	Logger    *slog.Logger  // nil: no log
 }

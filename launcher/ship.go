@@ -226,7 +226,7 @@ func (l *link) uploadLane(ctx context.Context, folder string, items []item, need
 var errStopped = errors.New("upload stopped")
 
 func writeFrames(w io.Writer, items []item, need []agent.Need) error {
-	frames, err := agent.NewFrameWriter(w, agent.CompressFast)
+	frames, err := agent.NewFrameWriter(w)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func BenchmarkUpload(b *testing.B) {
 		body, in := io.Pipe()
 		sent := make(chan error, 1)
 		go func() {
-			w, err := NewFrameWriter(in, CompressFast)
+			w, err := NewFrameWriter(in)
 			if err == nil {
 				err = w.WriteFile(f, bytes.NewReader(content))
 			}

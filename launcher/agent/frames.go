@@ -19,36 +19,22 @@ const maxWindow = 8 << 20
 // copyBuffer is the size of the buffers that content is moved with.
 const copyBuffer = 256 << 10
 
-// Compression is how hard a FrameWriter tries.
-type Compression int
-
-// The levels of compression. CompressFast costs next to nothing on content that
-// cannot be compressed; CompressWell pays on slow links.
-const (
-	CompressFast Compression = iota
-	CompressWell
-)
-
 // FrameWriter writes the body of an upload. It is for one goroutine.
 type FrameWriter struct {
-	zw  *zstd.Encoder
+	zw  *packer
 	buf []byte
 	err error
 }
 
 // NewFrameWriter starts a stream of frames on w. Close ends it; w stays open.
-func NewFrameWriter(w io.Writer, c Compression) (*FrameWriter, error) {
-	level := zstd.SpeedFastest
-	if c == CompressWell {
-		level = zstd.SpeedDefault
-	}
-	// No checksum: every file is verified by its sha256.
-	zw, err := zstd.NewWriter(w, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithWindowSize(maxWindow/2))
+func NewFrameWriter(w io.Writer) (*FrameWriter, error) {
+	// No checksum: every file is verified by its sha256. EncodeAll is all that is
+	// used of it.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
 	if err != nil {
 		return nil, fmt.Errorf("starting a stream of frames: %w", err)
 	}
-	return &FrameWriter{zw: zw, buf: make([]byte, copyBuffer)}, nil
+	return &FrameWriter{zw: &packer{w: w, enc: enc}, buf: make([]byte, copyBuffer)}, nil
 }
 
 // WriteFile sends one file from f.Offset on; content starts at that offset.
@@ -77,8 +63,7 @@ func (w *FrameWriter) writeFile(f FileFrame, content io.Reader) error {
 	if _, err := w.zw.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(header))), header...)); err != nil {
 		return err
 	}
-	// Hide the encoder's ReadFrom and the file's WriteTo: both would use buffers
-	// of their own.
+	// Hide the file's WriteTo, which would use a buffer of its own.
 	src := io.LimitReader(content, f.Size-f.Offset)
 	n, err := io.CopyBuffer(struct{ io.Writer }{w.zw}, struct{ io.Reader }{src}, w.buf)
 	if err == nil && n < f.Size-f.Offset {
@@ -89,13 +74,20 @@ func (w *FrameWriter) writeFile(f FileFrame, content io.Reader) error {
 
 // Close ends the stream. It does not close the writer below.
 func (w *FrameWriter) Close() error {
-	err := w.zw.Close()
+	_, err := w.zw.Write(endOfFrames)
+	if err == nil {
+		err = w.zw.flush()
+	}
 	if w.err != nil {
 		return w.err
 	}
 	w.err = errors.New("stream of frames is closed")
 	return err
 }
+
+// endOfFrames ends a stream: a header of no bytes. A stream that stops without it
+// was cut.
+var endOfFrames = []byte{0, 0, 0, 0}
 
 // FrameReader reads the body of an upload. It trusts nothing it reads.
 type FrameReader struct {
@@ -136,9 +128,12 @@ func (r *FrameReader) next() (FileFrame, error) {
 	r.left = 0
 	var length [4]byte
 	if _, err := io.ReadFull(r.zr, length[:]); err != nil {
-		return FileFrame{}, err // io.EOF here, and only here, is the end
+		return FileFrame{}, cut(err)
 	}
 	n := binary.BigEndian.Uint32(length[:])
+	if n == 0 {
+		return FileFrame{}, io.EOF
+	}
 	if n > maxFrameHeader {
 		return FileFrame{}, fmt.Errorf("frame header of %d bytes", n)
 	}

@@ -22,45 +22,102 @@ func TestFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	contents := []string{"first", "", string(random), strings.Repeat("again and again ", 100_000), "last"}
-	for _, level := range []Compression{CompressFast, CompressWell} {
-		var stream bytes.Buffer
-		w, err := NewFrameWriter(&stream, level)
+	var stream bytes.Buffer
+	w, err := NewFrameWriter(&stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, c := range contents {
+		offset := int64(len(c) / 3)
+		total += len(c) - int(offset)
+		if err := w.WriteFile(frameOf(c, offset), strings.NewReader(c[offset:]+"not sent")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if max := total + 10_000; stream.Len() > max {
+		t.Errorf("stream of %d bytes, want less than %d", stream.Len(), max)
+	}
+	whole := stream.Bytes()
+	r, err := NewFrameReader(&stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for i, c := range contents {
+		f, err := r.Next()
+		if err != nil || f != frameOf(c, int64(len(c)/3)) {
+			t.Fatalf("frame %d: %+v, %v", i, f, err)
+		}
+		if i == 3 {
+			continue // Next goes past what was not read
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != c[len(c)/3:] {
+			t.Errorf("frame %d: %d bytes, %v", i, len(got), err)
+		}
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last frame: %v", err)
+	}
+
+	// However it is cut, it does not look whole.
+	for _, n := range []int{0, 1, 5, 100, len(whole) / 2, len(whole) - 5, len(whole) - 1} {
+		r, err := NewFrameReader(bytes.NewReader(whole[:n]))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range contents {
-			offset := int64(len(c) / 3)
-			if err := w.WriteFile(frameOf(c, offset), strings.NewReader(c[offset:]+"not sent")); err != nil {
-				t.Fatal(err)
-			}
+		for err == nil {
+			_, err = r.Next()
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if max := len(random) + 100_000; stream.Len() > max {
-			t.Errorf("stream of %d bytes, want less than %d", stream.Len(), max)
-		}
-		r, err := NewFrameReader(&stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, c := range contents {
-			f, err := r.Next()
-			if err != nil || f != frameOf(c, int64(len(c)/3)) {
-				t.Fatalf("frame %d: %+v, %v", i, f, err)
-			}
-			if i == 3 {
-				continue // Next goes past what was not read
-			}
-			if got, err := io.ReadAll(r); err != nil || string(got) != c[len(c)/3:] {
-				t.Errorf("frame %d: %d bytes, %v", i, len(got), err)
-			}
-		}
-		if _, err := r.Next(); !errors.Is(err, io.EOF) {
-			t.Errorf("after the last frame: %v", err)
+		if errors.Is(err, io.EOF) {
+			t.Errorf("cut after %d of %d bytes it reads as whole", n, len(whole))
 		}
 		r.Close()
 	}
+}
+
+// A chunk is compressed when that is quicker than sending what it saves.
+func TestPacking(t *testing.T) {
+	text := []byte(strings.Repeat("again and again ", packChunk/16))
+	for _, c := range []struct {
+		name                        string
+		compressing, sending, ratio float64
+		want                        bool // compressed
+	}{
+		{"nothing is known", 0, 0, 0, true},
+		{"a slow line", 1e-9, 1e-7, 0.3, true},
+		{"a line faster than the compressor", 3e-9, 1e-9, 0.3, false},
+		{"content that does not shrink", 1e-9, 1e-7, 1, false},
+	} {
+		w, err := NewFrameWriter(io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := w.zw
+		p.compressing, p.sending, p.ratio = c.compressing, c.sending, c.ratio
+		p.chunk = text
+		p.pack()
+		if got := len(p.out) < len(text); got != c.want {
+			t.Errorf("%s: compressed is %v", c.name, got)
+		}
+		back, err := w.decode(p.out)
+		if err != nil || !bytes.Equal(back, text) {
+			t.Errorf("%s: %d bytes came back, %v", c.name, len(back), err)
+		}
+	}
+}
+
+// decode reads one packed chunk.
+func (w *FrameWriter) decode(packed []byte) ([]byte, error) {
+	zr, err := newZstdReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	defer zr.Close()
+	return io.ReadAll(zr)
 }
 
 func TestFrameWriterRefuses(t *testing.T) {
@@ -74,7 +131,7 @@ func TestFrameWriterRefuses(t *testing.T) {
 		"bad offset":    {frameOf("abc", 4), "", nil},
 		"negative size": {FileFrame{Digest: digestText(""), Size: -1}, "", nil},
 	} {
-		w, err := NewFrameWriter(io.Discard, CompressFast)
+		w, err := NewFrameWriter(io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}

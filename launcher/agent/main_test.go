@@ -363,7 +363,7 @@ func (c *client) trySync(folder string, entries []Entry, tr tree) (int, error) {
 	}
 	if len(need.Need) > 0 {
 		var body bytes.Buffer
-		w, err := NewFrameWriter(&body, CompressFast)
+		w, err := NewFrameWriter(&body)
 		if err != nil {
 			return 0, err
 		}

@@ -229,7 +229,7 @@ func TestSyncRefusesHostileManifests(t *testing.T) {
 // upload sends frames as they are given.
 func (m *machine) upload(frames map[FileFrame]string) error {
 	var body bytes.Buffer
-	w, err := NewFrameWriter(&body, CompressFast)
+	w, err := NewFrameWriter(&body)
 	if err != nil {
 		return err
 	}
@@ -305,7 +305,7 @@ func TestBrokenUploadGoesOn(t *testing.T) {
 		body, in := io.Pipe()
 		var sender sync.WaitGroup
 		sender.Go(func() {
-			w, err := NewFrameWriter(in, CompressFast)
+			w, err := NewFrameWriter(in)
 			if err != nil {
 				t.Error(err)
 				return
@@ -314,7 +314,7 @@ func TestBrokenUploadGoesOn(t *testing.T) {
 			if err := w.WriteFile(frameOf(string(content), 0), half); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("sending: %v", err)
 			}
-			_ = w.zw.Flush()
+			_ = w.zw.flush()
 			eventually(t, "a quarter is on disk", func() bool {
 				parts, _ := filepath.Glob(filepath.Join(m.layout().sync("w"), "parts", "*", "*.part"))
 				if len(parts) != 1 {
@@ -389,7 +389,7 @@ func TestAskingAgainEndsOldUploads(t *testing.T) {
 	body, in := io.Pipe()
 	failed := make(chan error, 1)
 	go func() { failed <- m.call("POST", "/v1/sync/w/files", body, nil) }()
-	w, err := NewFrameWriter(in, CompressFast)
+	w, err := NewFrameWriter(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -504,7 +504,7 @@ func shipInProcess(t *testing.T, fo *folder, entries []Entry, contents map[strin
 		return err
 	}
 	var body bytes.Buffer
-	w, err := NewFrameWriter(&body, CompressFast)
+	w, err := NewFrameWriter(&body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -149,10 +150,13 @@ func selfCommand(args ...string) (*exec.Cmd, error) {
 
 // bootID changes when the machine starts again: what the page cache had not
 // written then may be lost without a trace in sizes and times.
-func bootID() string {
+func bootID() string { return readBootID() }
+
+// readBootID reads it once: a process does not outlive its machine's boot.
+var readBootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
 	return string(bytes.TrimSpace(id))
-}
+})
