@@ -90,6 +90,9 @@ func newAgents() *agents {
 	mux.HandleFunc("POST /v1/lease", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("POST /v1/shutdown", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("POST /v1/sync", a.sync)
+	mux.HandleFunc("POST /v1/sync/{folder}/same", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, agent.SameAnswer{}) // a new machine holds nothing yet
+	})
 	mux.HandleFunc("POST /v1/sync/{folder}/commit", func(w http.ResponseWriter, _ *http.Request) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
