@@ -33,6 +33,7 @@ type controller struct {
 	logger   *slog.Logger
 	secrets  map[string]string
 	keep     time.Duration
+	readyFD  int // who started this process detached is told on it; 0 for nobody
 
 	run  cluster.Run
 	dir  string
@@ -89,8 +90,8 @@ func (c *controller) planEvents() []cluster.Event {
 	return events
 }
 
-// work runs builds and then the app, until every call is final. It returns when
-// no new work will start; machines may still be up.
+// work makes the run known to others, runs builds and then the app, until every
+// call is final. It returns when no new work will start; machines may still be up.
 func (c *controller) work(ctx context.Context) (flow.Result, error) {
 	emit := func(e cluster.Event) {
 		e.Time, e.Run = c.d.Now().UTC(), c.run.ID
@@ -99,10 +100,6 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 			c.logger.Warn("event not written", "type", e.Type, "error", err)
 		}
 	}
-	if err := c.build(ctx, emit); err != nil {
-		return flow.Result{}, err
-	}
-
 	public, err := newKey(keyPath(c.dir), "levin-"+c.run.ID)
 	if err != nil {
 		return flow.Result{}, err
@@ -129,6 +126,13 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 	}
 	c.server, err = flow.Serve(socketPath(c.dir), c.journal, coordinator)
 	if err != nil {
+		return flow.Result{}, err
+	}
+	// From here on the run can be followed and stopped by others.
+	if err := announceReady(c.readyFD, c.run.ID); err != nil {
+		return flow.Result{}, err
+	}
+	if err := c.build(ctx, emit); err != nil {
 		return flow.Result{}, err
 	}
 	return coordinator.Run(ctx)

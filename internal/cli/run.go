@@ -123,7 +123,7 @@ func (d *deps) runApp(ctx context.Context, o runOptions) error {
 
 	c := &controller{
 		d: d, settings: p.settings, app: p.app, plan: plan, clouds: clouds, runner: runner,
-		journal: journal, logger: logger, secrets: secrets, keep: o.Keep,
+		journal: journal, logger: logger, secrets: secrets, keep: o.Keep, readyFD: o.readyFD,
 	}
 	sink := d.newSink()
 	defer sink.Close()
@@ -134,9 +134,6 @@ func (d *deps) runApp(ctx context.Context, o runOptions) error {
 		id = cluster.NewRunID(p.app.Name)
 	}
 	if err := c.open(ctx, id, p.settings.Cloud); err != nil {
-		return err
-	}
-	if err := announceReady(o.readyFD, id); err != nil {
 		return err
 	}
 	d.Interrupts.SetLeft(func() string {

@@ -7,7 +7,7 @@ import (
 
 // waitUntil looks again and again for something outside this process that sends
 // no event (a process that ends by itself), until patience ends.
-func waitUntil(t *testing.T, what string, ok func() bool) {
+func waitUntil(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !ok() {
