@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -82,8 +83,15 @@ func (d *deps) prepare(app, cloud string, set []string) (prepared, error) {
 	return prepared{settings, a.WithDefaults(settings), splitClouds(settings.Cloud)}, nil
 }
 
+// gcPercent is Go's GOGC for a controller: it waits most of the time, and with
+// many machines what it holds matters more than the time that collecting takes.
+const gcPercent = 50
+
 // runApp runs an app in this process, from the app file to the last machine.
 func (d *deps) runApp(ctx context.Context, o runOptions) error {
+	if d.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if o.Keep < 0 {
 		return usagef("--keep %s: the time cannot be negative", o.Keep)
 	}
