@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // connect joins stdio to the agent. It ends when the agent's side ends; the end
@@ -32,7 +33,11 @@ func connect(o options, stdin io.Reader, stdout io.Writer) error {
 		_, _ = io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{stdin}, make([]byte, copyBuffer))
 		_ = conn.CloseWrite()
 	}()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{stdout}, struct{ io.Reader }{conn}, make([]byte, copyBuffer)); err != nil {
+	n, err := io.CopyBuffer(struct{ io.Writer }{stdout}, struct{ io.Reader }{conn}, make([]byte, copyBuffer))
+	if n == 0 && errors.Is(err, syscall.ECONNRESET) {
+		return errNoAgent // it died between taking the connection and answering
+	}
+	if err != nil {
 		return fmt.Errorf("passing on what the agent says: %w", err)
 	}
 	return nil
