@@ -34,7 +34,7 @@ func (d *deps) cost(ctx context.Context, id string) error {
 	}
 	defer store.Close()
 	if id != "" {
-		run, err := findRun(ctx, store, id, cluster.RunFilter{})
+		run, err := findRun(ctx, store, id)
 		if err != nil {
 			return err
 		}

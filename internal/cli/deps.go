@@ -113,16 +113,15 @@ func controllerAlive(dir string) bool {
 }
 
 // findRun finds a run by its whole id, or by a beginning that only one run has.
-// With "" it answers the newest run that pick accepts.
-func findRun(ctx context.Context, store cluster.Store, id string, pick cluster.RunFilter) (cluster.Run, error) {
+// With "" it answers the newest run.
+func findRun(ctx context.Context, store cluster.Store, id string) (cluster.Run, error) {
 	if id != "" {
 		run, err := store.Run(ctx, id)
 		if err == nil || !errors.Is(err, cluster.ErrNotFound) {
 			return run, err
 		}
-		pick = cluster.RunFilter{}
 	}
-	runs, err := store.Runs(ctx, pick)
+	runs, err := store.Runs(ctx, cluster.RunFilter{})
 	if err != nil {
 		return cluster.Run{}, err
 	}

@@ -67,7 +67,7 @@ func (d *deps) down(ctx context.Context, o downOptions) error {
 		runs, err = store.Runs(ctx, cluster.RunFilter{Active: true})
 	} else {
 		var run cluster.Run
-		run, err = findRun(ctx, store, o.Run, cluster.RunFilter{})
+		run, err = findRun(ctx, store, o.Run)
 		runs = []cluster.Run{run}
 	}
 	if err != nil {

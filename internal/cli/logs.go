@@ -50,7 +50,7 @@ func (d *deps) logs(ctx context.Context, o logsOptions) error {
 		return err
 	}
 	defer store.Close()
-	run, err := findRun(ctx, store, o.Run, cluster.RunFilter{})
+	run, err := findRun(ctx, store, o.Run)
 	if err != nil {
 		return err
 	}

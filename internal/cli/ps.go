@@ -54,7 +54,7 @@ func (d *deps) ps(ctx context.Context, o psOptions) error {
 	}
 	defer store.Close()
 	if o.Run != "" {
-		run, err := findRun(ctx, store, o.Run, cluster.RunFilter{})
+		run, err := findRun(ctx, store, o.Run)
 		if err != nil {
 			return err
 		}

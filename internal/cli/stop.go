@@ -35,7 +35,7 @@ func (d *deps) stop(ctx context.Context, id, component string) error {
 		return err
 	}
 	defer store.Close()
-	run, err := findRun(ctx, store, id, cluster.RunFilter{})
+	run, err := findRun(ctx, store, id)
 	if err != nil {
 		return err
 	}

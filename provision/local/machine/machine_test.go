@@ -356,3 +356,8 @@ func TestInherited(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -77,11 +77,6 @@ func again(err error) error {
 	return err
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // startLocked starts a machine while nobody else starts or stops one in its
 // folder.
 func (s *Starter) startLocked(ctx context.Context, o Options) (Info, error) {
