@@ -26,7 +26,7 @@ func (g Group) Clone() Group {
 
 // Clone copies the machine.
 func (m Machine) Clone() Machine {
-	utc(&m.RequestedAt, &m.CreatingAt, &m.ReadyAt, &m.StopRequestedAt, &m.GoneAt)
+	utc(&m.RequestedAt, &m.CreatingAt, &m.ReadyAt, &m.StopRequestedAt, &m.GoneAt, &m.ExpiresAt)
 	return m
 }
 
@@ -64,6 +64,12 @@ func (e Event) Clone() Event {
 		e.ExitedAt = &at
 	}
 	return e
+}
+
+// Clone copies the cooldown.
+func (c Cooldown) Clone() Cooldown {
+	utc(&c.Until)
+	return c
 }
 
 func utc(times ...*time.Time) {

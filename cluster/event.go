@@ -29,7 +29,8 @@ const (
 	EventCallCancelled        EventType = "call.cancelled"
 	EventMachineStopRequested EventType = "machine.stop_requested"
 	EventMachineGone          EventType = "machine.gone"
-	EventMachineLost          EventType = "machine.lost" // ended by something other than Levin, or unreachable
+	EventMachineLost          EventType = "machine.lost"      // ended by something other than Levin, or unreachable
+	EventMachinePreempted     EventType = "machine.preempted" // the cloud has said that it takes a spot machine back
 	EventWarning              EventType = "warning"
 	EventRunStopping          EventType = "run.stopping"
 	EventRunFinished          EventType = "run.finished"

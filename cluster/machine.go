@@ -50,20 +50,24 @@ type Machine struct {
 	Zone         string  `json:"zone,omitempty"`
 	Type         string  `json:"type,omitempty"`
 	PricePerHour float64 `json:"price_per_hour"` // USD
+	Spot         bool    `json:"spot,omitempty"`
 
 	// How it is reached; known once it is ready.
 	Address        string `json:"address,omitempty"`         // host name or IP
 	PrivateAddress string `json:"private_address,omitempty"` // inside its cloud, when there is one
 	Port           int    `json:"port,omitempty"`            // of its SSH server
 	User           string `json:"user,omitempty"`
-	HostKey        string `json:"host_key,omitempty"` // authorized_keys form: "ssh-ed25519 AAAA…"
-	CloudID        string `json:"cloud_id,omitempty"` // the cloud's own name for it
+	// HostKey is in authorized_keys form, "ssh-ed25519 AAAA…". While the key is being
+	// rotated it is two lines, the new one and the one before; either is accepted.
+	HostKey string `json:"host_key,omitempty"`
+	CloudID string `json:"cloud_id,omitempty"` // the cloud's own name for it
 
 	RequestedAt     time.Time `json:"requested_at"`
 	CreatingAt      time.Time `json:"creating_at,omitzero"` // billing may start here
 	ReadyAt         time.Time `json:"ready_at,omitzero"`
 	StopRequestedAt time.Time `json:"stop_requested_at,omitzero"`
 	GoneAt          time.Time `json:"gone_at,omitzero"`
+	ExpiresAt       time.Time `json:"expires_at,omitzero"` // when the cloud itself ends it, unless that is put off; zero: never
 
 	Error string `json:"error,omitempty"` // why it could not be created or ended
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrNotFound is wrapped by a Store's answer when no row has the name asked for.
@@ -21,6 +22,9 @@ type Change struct {
 	// caller can pass them on with their number. A call.log event is refused: logs
 	// live in files, not in the store.
 	Events []Event
+	// Cooldowns belong to no run. One for the same cloud, region, zone, type and spot
+	// is replaced.
+	Cooldowns []Cooldown
 }
 
 // RunFilter narrows Runs. The zero value selects every run.
@@ -68,6 +72,10 @@ type Store interface {
 	// DeleteRun forgets a run in a final state whose machines are all gone, and
 	// refuses any other.
 	DeleteRun(ctx context.Context, id string) error
+
+	// Cooldowns gives those that last beyond now, the one that ends first in front.
+	// A Commit of cooldowns may forget those that ended before.
+	Cooldowns(ctx context.Context, now time.Time) ([]Cooldown, error)
 
 	Close() error
 }

@@ -15,4 +15,13 @@ type Target struct {
 	// PowerOff says that the agent may end the whole machine when its lease has run
 	// out and no work is left. False for own hosts, whose agent only ends itself.
 	PowerOff bool
+	// Notice names the metadata service that tells the machine that it is about to be
+	// taken back: "aws", "gcp", or "" when there is none (not a spot machine).
+	Notice string
+	// Rotate says that the host key came through the cloud's hands (user data) and is
+	// replaced over the first connection.
+	Rotate bool
+	// Expiry says that the machine powers itself off at a time that was set when it
+	// booted (its unit levin-expiry), and that the agent can move that time.
+	Expiry bool
 }

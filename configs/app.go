@@ -9,6 +9,9 @@ type App struct {
 	OnFailure   OnFailure         `json:"on_failure"`             // cancel (default) or continue
 	MaxParallel int               `json:"max_parallel,omitempty"` // calls at the same time in the whole run; 0 is no limit
 	Components  []Component       `json:"components"`             // in the file's order
+	// TTL is how long a machine may live before its cloud ends it, whatever becomes
+	// of Levin; the controller puts it off while work runs. Default 24 h.
+	TTL time.Duration `json:"ttl"`
 
 	Dir  string `json:"-"` // absolute, symlinks resolved: the folder of the app file
 	File string `json:"-"` // absolute path of the app file
@@ -36,12 +39,20 @@ type Component struct {
 	// defaults.
 	MaxMachines int `json:"max_machines"`
 
-	Files   []string          `json:"files"`             // slash-separated, relative to App.Dir, cleaned; default ["."]; empty ships nothing
-	Build   string            `json:"build,omitempty"`   // shell command run here, in App.Dir, before shipping
-	Setup   string            `json:"setup,omitempty"`   // shell command on the machine, once per machine and content
-	Run     Command           `json:"run"`               // what to run
-	Outputs []string          `json:"outputs,omitempty"` // slash-separated paths or globs (with ** for any depth), relative to the work folder
-	Env     map[string]string `json:"env,omitempty"`     // App.Env merged in; may hold expressions
+	Files   []string `json:"files"`             // slash-separated, relative to App.Dir, cleaned; default ["."]; empty ships nothing
+	Build   string   `json:"build,omitempty"`   // shell command run here, in App.Dir, before shipping
+	Setup   string   `json:"setup,omitempty"`   // shell command on the machine, once per machine and content
+	Run     Command  `json:"run"`               // what to run
+	Outputs []string `json:"outputs,omitempty"` // slash-separated paths or globs (with ** for any depth), relative to the work folder
+	// Checkpoint are paths or globs like Outputs. When a machine is taken back while
+	// the work runs, what they match comes back, and the next attempt starts with it
+	// in place.
+	Checkpoint []string `json:"checkpoint,omitempty"`
+	// OutputSize is how much the outputs of one call come to, about, in GiB; the plan
+	// prices moving them. 0 is not known.
+	OutputSize float64           `json:"output_size,omitempty"`
+	Ports      []int             `json:"ports,omitempty"` // TCP ports of the machine that its firewall opens, beside 22
+	Env        map[string]string `json:"env,omitempty"`   // App.Env merged in; may hold expressions
 
 	Retries      int           `json:"retries"`                // further attempts after the first
 	Timeout      time.Duration `json:"timeout,omitempty"`      // of one attempt's work (setup and run); 0 is none
@@ -68,6 +79,8 @@ type Resources struct {
 	Size     string      `json:"size,omitempty"`      // the named size this came from, for display
 	Clouds   []string    `json:"cloud,omitempty"`     // only these clouds
 	Regions  []string    `json:"region,omitempty"`    // only these regions
+	Zones    []string    `json:"zone,omitempty"`      // only these zones
+	Spot     Spot        `json:"spot,omitempty"`      // "" is never
 	MaxPrice float64     `json:"max_price,omitempty"` // USD per hour; 0 is no limit
 	AnyOf    []Resources `json:"any_of,omitempty"`    // alternatives, each merged over the rest of this value
 }
@@ -91,3 +104,14 @@ func (r Range) Contains(v float64) bool { return v >= r.Min && (r.Max == 0 || v 
 
 // IsZero reports whether the range allows anything.
 func (r Range) IsZero() bool { return r == Range{} }
+
+// Spot says whether a machine may be one that its cloud can take back.
+type Spot string
+
+// SpotAuto takes whichever is cheaper, spot or not, and goes on to the other when
+// one cannot be had; SpotOnly takes nothing else.
+const (
+	SpotNever Spot = ""
+	SpotAuto  Spot = "auto"
+	SpotOnly  Spot = "only"
+)

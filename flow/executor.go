@@ -38,6 +38,11 @@ type Work struct {
 	Env         map[string]string // complete: the component's, LEVIN_*, and the variables of expressions
 	Inputs      []Input           // artifacts of the components it needs
 	ArtifactDir string            // absolute, local: where outputs go; made by the executor when there are any
+	// CheckpointDir is the local folder that holds what an earlier attempt of the call
+	// left behind when its machine was taken back: shipped into the work folder before
+	// the start when it is there, and replaced when the machine is taken back again.
+	// "" for a component without checkpoint.
+	CheckpointDir string
 }
 
 // Input is the artifacts of one upstream call.
@@ -56,6 +61,9 @@ type Outcome struct {
 	Result    json.RawMessage
 	Artifacts []cluster.Artifact
 	Missing   []string // outputs that matched nothing
+	// Preempted says that the cloud took the machine back before the work was done.
+	// What the checkpoint matched is in Work.CheckpointDir, as far as there was time.
+	Preempted bool
 }
 
 // Observer hears of an attempt's progress; its methods return quickly and may be
@@ -66,4 +74,6 @@ type Observer interface {
 	Running()
 	Log(offset int64, p []byte)
 	Exited(code int, at time.Time) // before artifacts are fetched
+	// Preempted: the cloud has announced that it takes the machine back at a time.
+	Preempted(at time.Time, words string)
 }

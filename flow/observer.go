@@ -77,6 +77,19 @@ func (o *observer) Exited(code int, at time.Time) {
 	o.c.inbox.post(func() { o.c.exited(o.a, code, at) })
 }
 
+// Preempted tells that the machine is about to be taken back.
+func (o *observer) Preempted(at time.Time, words string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return
+	}
+	o.c.inbox.post(func() {
+		e := o.c.tell(cluster.EventMachinePreempted, o.a.call)
+		e.Message = fmt.Sprintf("the cloud takes it back at %s: %s", at.UTC().Format(time.TimeOnly), words)
+	})
+}
+
 // Log takes the bytes that were printed from offset on. Bytes that have come
 // before are passed over.
 func (o *observer) Log(offset int64, p []byte) {

@@ -14,7 +14,7 @@ func (g *group) prepare(ctx context.Context) error {
 	if g.cloud == nil {
 		return notConfigured(g.where.cloud)
 	}
-	module, providers, err := g.cloud.Module(ctx)
+	module, providers, err := g.cloud.Module(ctx, g.where.region)
 	if err != nil {
 		return fmt.Errorf("preparing Terraform for %s: %w", g.where.cloud, err)
 	}
@@ -31,9 +31,7 @@ func (g *group) root(machines []*machine) terraform.Root {
 		Machines:     map[string]terraform.MachineInput{},
 		SSHPublicKey: g.p.cfg.PubKey,
 		Tags:         g.p.tags,
-	}
-	if g.where.region != "" {
-		root.Extra = map[string]any{"region": g.where.region}
+		Extra:        g.module.Variables,
 	}
 	for _, m := range machines {
 		root.Machines[m.row.Name] = m.input

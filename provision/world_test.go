@@ -167,7 +167,7 @@ func (c *scripted) Offers(_ context.Context, r configs.Resources) ([]Offer, erro
 	return fit, nil
 }
 
-func (c *scripted) Module(context.Context) (terraform.Module, terraform.Providers, error) {
+func (c *scripted) Module(context.Context, string) (terraform.Module, terraform.Providers, error) {
 	return terraform.Module{Name: c.name, Files: fstest.MapFS{}}, terraform.Providers{}, nil
 }
 

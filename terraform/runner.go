@@ -66,6 +66,14 @@ type Module struct {
 	Requires map[string]Requirement
 	// ProviderConfig holds the settings of each provider block, by local name.
 	ProviderConfig map[string]map[string]any
+	// Variables are the module's variables beyond the interface, by name.
+	Variables map[string]any
+	// HostKeys says that the module puts extra.host_key (a private key, OpenSSH PEM)
+	// on each machine as its SSH host key; extra.host_key_public is its public half,
+	// which the module answers as host_key.
+	HostKeys bool
+	// Firewall says that the module opens port 22 to ingress_cidrs and to nobody else.
+	Firewall bool
 }
 
 // Requirement is one entry of required_providers. An empty Source is a provider
@@ -91,6 +99,16 @@ type Root struct {
 	TTL          int // seconds after which the cloud itself ends a machine; 0 is none
 	// Region and further module variables (a cloud's own), by variable name.
 	Extra map[string]any
+	// Backend is where the state is kept; nil is a file beside the root.
+	Backend *Backend
+}
+
+// Backend is a Terraform backend ("s3", "gcs", "pg", "http", …) and its settings.
+// In values, ${run} and ${group} stand for the root's run and group. Credentials
+// do not belong here: they come through Providers.Env.
+type Backend struct {
+	Type   string
+	Config map[string]any
 }
 
 // MachineInput is what the module is told of one machine. Values a cloud has no

@@ -21,6 +21,13 @@ type Store struct {
 	machines map[string]*cluster.Machine
 	made     []*cluster.Machine // every machine, in order of creation
 	calls    map[string]*cluster.Call
+
+	cooldowns map[cooldownKey]cluster.Cooldown
+}
+
+type cooldownKey struct {
+	cloud, region, zone, typ string
+	spot                     bool
 }
 
 var _ cluster.Store = (*Store)(nil)
@@ -50,6 +57,8 @@ func New() *Store {
 		groups:   map[string]*cluster.Group{},
 		machines: map[string]*cluster.Machine{},
 		calls:    map[string]*cluster.Call{},
+
+		cooldowns: map[cooldownKey]cluster.Cooldown{},
 	}
 }
 
@@ -82,6 +91,9 @@ func (s *Store) Commit(ctx context.Context, c cluster.Change) error {
 	for _, call := range c.Calls {
 		r := s.runs[call.Run]
 		put(s.calls, &r.calls, call.ID, call.Clone())
+	}
+	for _, cd := range c.Cooldowns {
+		s.cooldowns[cooldownKey{cd.Cloud, cd.Region, cd.Zone, cd.Type, cd.Spot}] = cd.Clone()
 	}
 	for _, a := range c.Attempts {
 		r := s.runs[a.Run]

@@ -1,9 +1,11 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 )
@@ -57,6 +59,23 @@ func (s *Store) Groups(ctx context.Context, run string) ([]cluster.Group, error)
 func (s *Store) Machines(ctx context.Context, run string) ([]cluster.Machine, error) {
 	var out []cluster.Machine
 	err := s.readRun(ctx, run, func(r *folder) { out = clones(r.machines, cluster.Machine.Clone) })
+	return out, err
+}
+
+// Cooldowns gives those that last beyond now, the one that ends first in front.
+func (s *Store) Cooldowns(ctx context.Context, now time.Time) ([]cluster.Cooldown, error) {
+	var out []cluster.Cooldown
+	err := s.read(ctx, func() error {
+		for _, c := range s.cooldowns {
+			if c.Until.After(now) {
+				out = append(out, c)
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b cluster.Cooldown) int {
+		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Cloud, b.Cloud), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Type, b.Type))
+	})
 	return out, err
 }
 

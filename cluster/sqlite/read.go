@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 )
@@ -69,6 +70,11 @@ func (s *Store) Machines(ctx context.Context, run string) ([]cluster.Machine, er
 // creation.
 func (s *Store) AllMachines(ctx context.Context) ([]cluster.Machine, error) {
 	return list(ctx, s, cluster.Machine.Clone, "SELECT body FROM machines WHERE state <> 'gone' ORDER BY seq")
+}
+
+// Cooldowns gives those that last beyond now, the one that ends first in front.
+func (s *Store) Cooldowns(ctx context.Context, now time.Time) ([]cluster.Cooldown, error) {
+	return list(ctx, s, cluster.Cooldown.Clone, "SELECT body FROM cooldowns WHERE until > ? ORDER BY until, cloud, region, zone, type, spot", now.UnixNano())
 }
 
 // Calls gives the calls of a run in order of creation.

@@ -151,8 +151,10 @@ const (
 		ON CONFLICT (id) DO UPDATE SET app = excluded.app, state = excluded.state, spec = excluded.spec, body = excluded.body`
 	putAttempt = `INSERT INTO attempts (call, number, run, body) VALUES (?, ?, ?, ?)
 		ON CONFLICT (call, number) DO UPDATE SET body = excluded.body`
-	putEvent = `INSERT INTO events (run, seq, body) VALUES (?, ?, ?)`
-	lastSeq  = `SELECT coalesce(max(seq), 0) FROM events WHERE run = ?`
+	putEvent    = `INSERT INTO events (run, seq, body) VALUES (?, ?, ?)`
+	putCooldown = `INSERT INTO cooldowns (cloud, region, zone, type, spot, until, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET until = excluded.until, body = excluded.body`
+	lastSeq = `SELECT coalesce(max(seq), 0) FROM events WHERE run = ?`
 )
 
 // put writes every row of a change and gives the numbers of its events.
@@ -188,6 +190,16 @@ func (w *writer) put(ctx context.Context, c cluster.Change) ([]int64, error) {
 			return nil, err
 		}
 		if err := w.exec(ctx, putAttempt, a.Call, a.Number, a.Run, body); err != nil {
+			return nil, err
+		}
+	}
+	for _, cd := range c.Cooldowns {
+		cd := cd.Clone()
+		body, err := encode(cd)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.exec(ctx, putCooldown, cd.Cloud, cd.Region, cd.Zone, cd.Type, cd.Spot, cd.Until.UnixNano(), body); err != nil {
 			return nil, err
 		}
 	}

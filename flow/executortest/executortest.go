@@ -295,6 +295,8 @@ type ear struct {
 func (e *ear) Shipped(int64) { e.tell("shipped") }
 func (e *ear) Running()      { e.tell("running") }
 
+func (e *ear) Preempted(time.Time, string) {}
+
 func (e *ear) Exited(code int, _ time.Time) { e.tell(fmt.Sprintf("exited %d", code)) }
 
 func (e *ear) Log(offset int64, p []byte) {

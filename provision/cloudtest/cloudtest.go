@@ -174,7 +174,7 @@ func testInput(t *testing.T, cfg Config) {
 func testModule(t *testing.T, cfg Config) {
 	cloud := open(t, cfg, cluster.NewJournal(memory.New()))
 	for range 2 { // a second group of the same cloud asks again
-		m, _, err := cloud.Module(t.Context())
+		m, _, err := cloud.Module(t.Context(), "")
 		if err != nil {
 			t.Fatalf("Module: %v", err)
 		}

@@ -82,7 +82,7 @@ func (c *Cloud) Name() string { return c.cfg.Name }
 
 // Module gives the local module and the address of the provider, which is served
 // from the first call until Close.
-func (c *Cloud) Module(ctx context.Context) (terraform.Module, terraform.Providers, error) {
+func (c *Cloud) Module(ctx context.Context, _ string) (terraform.Module, terraform.Providers, error) {
 	server, err := c.serve()
 	if err != nil {
 		return terraform.Module{}, terraform.Providers{}, &cluster.Failure{

@@ -85,7 +85,7 @@ func newTF(t testing.TB, c *Cloud) *tf {
 	if bin == "" {
 		t.Skip("neither terraform nor tofu is on PATH")
 	}
-	_, providers, err := c.Module(t.Context())
+	_, providers, err := c.Module(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,11 +417,11 @@ func TestCloseIsFinal(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Module(t.Context()); err == nil {
+	if _, _, err := c.Module(t.Context(), ""); err == nil {
 		t.Error("a closed cloud serves")
 	}
 	d := newCloud(t, t.TempDir())
-	if _, _, err := d.Module(t.Context()); err != nil {
+	if _, _, err := d.Module(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {
@@ -445,7 +445,7 @@ func TestSocketsOfTheDeadAreRemoved(t *testing.T) {
 	}
 	a, b := newCloud(t, home), newCloud(t, home)
 	for _, c := range []*Cloud{a, b} { // two in one process do not collide
-		if _, _, err := c.Module(t.Context()); err != nil {
+		if _, _, err := c.Module(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 	}

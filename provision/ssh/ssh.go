@@ -183,7 +183,7 @@ func (c *Cloud) Offers(ctx context.Context, r configs.Resources) ([]provision.Of
 }
 
 // Module gives the module that holds claimed hosts in Terraform's state.
-func (c *Cloud) Module(context.Context) (terraform.Module, terraform.Providers, error) {
+func (c *Cloud) Module(context.Context, string) (terraform.Module, terraform.Providers, error) {
 	return terraform.SSHModule(), terraform.Providers{}, nil
 }
 

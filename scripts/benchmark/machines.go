@@ -77,7 +77,7 @@ func newHandWritten(r *rig, p *place) (*handWritten, error) {
 		Home:  p.path("hand", "home"),
 		Agent: func(context.Context) (string, error) { return r.agent, nil },
 	})}
-	_, providers, err := h.cloud.Module(context.Background())
+	_, providers, err := h.cloud.Module(context.Background(), "")
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}
