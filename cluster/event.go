@@ -56,6 +56,7 @@ type Event struct {
 	Address   string `json:"address,omitempty"`
 
 	PricePerHour float64 `json:"price_per_hour,omitempty"` // USD
+	Spot         bool    `json:"spot,omitempty"`           // the cloud may take the machine back
 	Bytes        int64   `json:"bytes,omitempty"`
 
 	Line     string          `json:"line,omitempty"`      // call.log: one line without its newline

@@ -84,6 +84,7 @@ func (c *controller) planEvents() []cluster.Event {
 		o := choice.Offers[0]
 		e := c.event(cluster.EventPlanChosen)
 		e.Component, e.Cloud, e.Region, e.Zone, e.Offer, e.PricePerHour = choice.Component, o.Cloud, o.Region, o.Zone, o.Type, o.PricePerHour
+		e.Spot = o.Spot
 		e.Message = missingText(o)
 		events = append(events, e)
 	}

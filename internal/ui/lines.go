@@ -115,6 +115,8 @@ func describe(e cluster.Event) (line, bool) {
 		}
 	case cluster.EventMachineLost:
 		l.text, l.mood = "machine "+e.Machine+" is lost: "+CleanLines(e.Error), bad
+	case cluster.EventMachinePreempted:
+		l.text, l.mood = "machine "+e.Machine+" is being taken back: "+CleanLines(e.Message), warn
 	case cluster.EventWarning:
 		l.text, l.mood = "warning: "+CleanLines(e.Message), warn
 	case cluster.EventRunStopping:
@@ -165,6 +167,9 @@ func offerText(e cluster.Event) string {
 		if p != "" {
 			parts = append(parts, p)
 		}
+	}
+	if e.Spot {
+		parts = append(parts, "(spot)")
 	}
 	return strings.Join(parts, " ") + ", " + Dollars(e.PricePerHour) + "/h"
 }
