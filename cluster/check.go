@@ -35,7 +35,7 @@ type Find func(kind Kind, id string) (Held, bool, error)
 //   - anything of a run that does not exist, and an attempt of a call that does
 //     not: an error that wraps ErrNotFound;
 //   - a row without its name, a row that would change runs, a result that is not
-//     JSON, a call.log event.
+//     JSON, a call.log event, a cooldown without its cloud or its end.
 //
 // Rows are taken in the order Run, Groups, Machines, Calls, Attempts, Events; a
 // later row of the change sees the earlier ones, so one change can hold a run
@@ -76,6 +76,11 @@ func Check(c Change, find Find) error {
 	for i := range c.Events {
 		if err := k.event(&c.Events[i]); err != nil {
 			return err
+		}
+	}
+	for _, cd := range c.Cooldowns {
+		if cd.Cloud == "" || cd.Until.IsZero() {
+			return fmt.Errorf("a cooldown without its cloud or its end cannot be stored")
 		}
 	}
 	return nil

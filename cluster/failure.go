@@ -9,7 +9,7 @@ import (
 // to do next without reading text.
 type FailureKind string
 
-// The kinds of failure. The first seven are a cloud's.
+// The kinds of failure. The first eight are a cloud's.
 const (
 	Capacity   FailureKind = "capacity"
 	Quota      FailureKind = "quota"
@@ -18,6 +18,7 @@ const (
 	Throttled  FailureKind = "throttled"
 	Price      FailureKind = "price"
 	Transient  FailureKind = "transient"
+	Preempted  FailureKind = "preempted" // the cloud has taken the machine back
 
 	BadInput     FailureKind = "bad input"      // the app file, the settings or the command line: exit 2
 	WorkFailed   FailureKind = "work failed"    // the user's program exited non-zero or timed out: exit 1

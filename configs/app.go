@@ -80,7 +80,7 @@ type Resources struct {
 	Clouds   []string    `json:"cloud,omitempty"`     // only these clouds
 	Regions  []string    `json:"region,omitempty"`    // only these regions
 	Zones    []string    `json:"zone,omitempty"`      // only these zones
-	Spot     Spot        `json:"spot,omitempty"`      // "" is never
+	Spot     Spot        `json:"spot,omitempty"`      // "" is never; after Load each of AnyOf has its own, and this is ""
 	MaxPrice float64     `json:"max_price,omitempty"` // USD per hour; 0 is no limit
 	AnyOf    []Resources `json:"any_of,omitempty"`    // alternatives, each merged over the rest of this value
 }

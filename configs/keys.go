@@ -28,9 +28,15 @@ func appKeys() object[appReader] {
 		{"components", "The components by name.",
 			schema{"type": "object", "minProperties": 1, "propertyNames": labelSchema(maxName), "additionalProperties": schema{"$ref": "#/$defs/component"}},
 			func(_ *document, n *yaml.Node, r *appReader) { r.readComponents(n) }},
+		{"ttl", "How long a machine may live before its cloud ends it, whatever becomes of Levin; from 1m to 2880h.", durationSchema("24h"),
+			func(d *document, n *yaml.Node, r *appReader) {
+				r.app.TTL = d.atLeast(n, "ttl", leastTTL)
+				if r.app.TTL > mostTTL {
+					d.fail(n, n.Value, "ttl must be at most 2880h (120 days), is %s", n.Value)
+				}
+			}},
 		{name: "schedule"},
 		{name: "engine"},
-		{name: "ttl"},
 	}
 }
 
@@ -55,6 +61,11 @@ func componentKeys(resources resourceReader) object[source] {
 			schema{"anyOf": []any{commandSchema(), schema{"type": "array", "minItems": 1, "items": schema{"type": []string{"string", "number", "boolean"}}}}}, readCommand},
 		{"outputs", "Paths and globs, relative to the work folder, that come back and go on to dependants; ** is any depth.", textOrAnyListSchema(),
 			func(d *document, n *yaml.Node, s *source) { s.Outputs = d.texts(n, "outputs") }},
+		{"checkpoint", "Paths and globs like outputs that come back when a machine is taken back while the work runs, and are in place for the next attempt.", textOrAnyListSchema(),
+			func(d *document, n *yaml.Node, s *source) { s.Checkpoint = d.texts(n, "checkpoint") }},
+		{"output_size", "What the outputs of one call come to, about, such as 20GB; the plan prices moving them.", rangeSchema(true),
+			func(d *document, n *yaml.Node, s *source) { s.OutputSize = d.size(n, "output_size") }},
+		{"ports", "TCP ports of the machine that its firewall opens, beside 22.", portsSchema(), readPorts},
 		{"env", "Variables, put over those of the app; values may hold expressions.", environmentSchema(),
 			func(d *document, n *yaml.Node, s *source) { s.Env, s.env = d.environment(n, "env") }},
 		{"retries", "Further attempts after the first.", schema{"type": "integer", "minimum": 0, "default": 0},
@@ -77,9 +88,7 @@ func componentKeys(resources resourceReader) object[source] {
 		{name: "schedule"},
 		{name: "serve"},
 		{name: "replicas"},
-		{name: "checkpoint"},
 		{name: "engine"},
-		{name: "ttl"},
 	}
 }
 
@@ -122,6 +131,24 @@ func readForEach(d *document, n *yaml.Node, s *source) {
 		default:
 			lines[text] = item.Line
 			s.ForEach = append(s.ForEach, text)
+		}
+	}
+}
+
+func readPorts(d *document, n *yaml.Node, s *source) {
+	d.notEmpty(n, "ports", nil)
+	lines := map[int]int{}
+	for _, item := range d.items(n, "ports") {
+		port := d.port(item, "a port")
+		switch line, twice := lines[port]; {
+		case port == 0:
+		case port == 22:
+			d.fail(item, item.Value, "port 22 is open already, for Levin")
+		case twice:
+			d.fail(item, item.Value, "the port %d is in ports twice; it is also on line %d", port, line)
+		default:
+			lines[port] = item.Line
+			s.Ports = append(s.Ports, port)
 		}
 	}
 }

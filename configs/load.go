@@ -16,6 +16,14 @@ import (
 const (
 	defaultStartTimeout = 15 * time.Minute
 	defaultGrace        = 10 * time.Second
+	defaultTTL          = 24 * time.Hour
+)
+
+// A machine must have the time to boot; and GCP takes 120 days at the most as
+// max_run_duration.
+const (
+	leastTTL = time.Minute
+	mostTTL  = 120 * 24 * time.Hour
 )
 
 // leastGrace is what a grace of 0 becomes: KILL follows TERM at once. The agent
@@ -147,7 +155,7 @@ type appReader struct {
 }
 
 func newAppReader(d *document, named sizes, app *App) *appReader {
-	app.OnFailure = Cancel
+	app.OnFailure, app.TTL = Cancel, defaultTTL
 	return &appReader{tables: newAppTables(named), d: d, app: app, byName: map[string]*source{}}
 }
 

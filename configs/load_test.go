@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ name: every-key
 env: {SEED: 7, FAST: true, NAME: "x y"}
 on_failure: continue
 max_parallel: 3
+ttl: 36h
 components:
   train:
     resources:
@@ -50,14 +52,18 @@ components:
       machine: g4dn.xlarge
       cloud: [aws, gcp]
       region: us-east-1
+      zone: [use1-az1, us-central1-a]
       max_price: 2.5
-      spot: never
-      any_of: [{gpu: A100}, gpu-fast, {gpu: {model: [h100, l4], memory: 24GB.., count: 4}}, {memory: ..512MB}]
+      spot: auto
+      any_of: [{gpu: A100, spot: only}, gpu-fast, {spot: never, gpu: {model: [h100, l4], memory: 24GB.., count: 4}}, {memory: ..512MB}]
     files: [./src/, data, new/thing]
     build: make
     setup: pip install x
     run: python train.py "CPU machine 1"
     outputs: [./model.pt, "logs/**/*.txt"]
+    checkpoint: ./ckpt/
+    output_size: 20GB
+    ports: [8000, 6006]
     env: {SEED: 8}
     retries: 2
     timeout: 1h30m
@@ -83,21 +89,23 @@ components:
 	env := map[string]string{"SEED": "7", "FAST": "true", "NAME": "x y"}
 	with := func(key, value string) map[string]string { return mergeEnv(env, map[string]string{key: value}) }
 	want := &App{
-		Name: "every-key", Env: env, OnFailure: Continue, MaxParallel: 3, Dir: dir, File: filepath.Join(dir, "app.yaml"),
+		Name: "every-key", Env: env, OnFailure: Continue, MaxParallel: 3, TTL: 36 * time.Hour, Dir: dir, File: filepath.Join(dir, "app.yaml"),
 		Components: []Component{{
 			Name: "train",
 			Resources: Resources{
 				GPU: &GPU{Models: []string{"T4"}, Count: 2}, CPUs: Range{Min: 4}, Memory: Range{16, 32}, Disk: Range{1024, 1024},
-				Arch: "arm64", Machine: "g4dn.xlarge", Clouds: []string{"aws", "gcp"}, Regions: []string{"us-east-1"}, MaxPrice: 2.5,
+				Arch: "arm64", Machine: "g4dn.xlarge", Clouds: []string{"aws", "gcp"}, Regions: []string{"us-east-1"},
+				Zones: []string{"use1-az1", "us-central1-a"}, MaxPrice: 2.5,
 				AnyOf: []Resources{
-					{GPU: &GPU{Models: []string{"A100"}, Count: 1}},
-					{Size: "gpu-fast", GPU: &GPU{Models: []string{"V100", "A10G", "L40S", "A100", "H100"}, Count: 1}, CPUs: Range{Min: 8}, Memory: Range{Min: 32}},
+					{GPU: &GPU{Models: []string{"A100"}, Count: 1}, Spot: SpotOnly},
+					{Size: "gpu-fast", GPU: &GPU{Models: []string{"V100", "A10G", "L40S", "A100", "H100"}, Count: 1}, CPUs: Range{Min: 8}, Memory: Range{Min: 32}, Spot: SpotAuto},
 					{GPU: &GPU{Models: []string{"H100", "L4"}, Count: 4, Memory: Range{Min: 24}}},
-					{Memory: Range{Max: 0.5}},
+					{Memory: Range{Max: 0.5}, Spot: SpotAuto},
 				},
 			},
 			MaxMachines: 2, Files: []string{"src", "data", "new/thing"}, Build: "make", Setup: "pip install x",
-			Run: Command{Shell: `python train.py "CPU machine 1"`}, Outputs: []string{"model.pt", "logs/**/*.txt"}, Env: with("SEED", "8"),
+			Run: Command{Shell: `python train.py "CPU machine 1"`}, Outputs: []string{"model.pt", "logs/**/*.txt"},
+			Checkpoint: []string{"ckpt"}, OutputSize: 20, Ports: []int{8000, 6006}, Env: with("SEED", "8"),
 			Retries: 5, Timeout: 90 * time.Minute, StartTimeout: time.Minute, IdleTimeout: 5 * time.Second, Grace: time.Millisecond,
 		}, {
 			Name:      "evaluate",
@@ -161,7 +169,20 @@ func TestLoadErrors(t *testing.T) {
 		{"gpu range", "  a: {run: x, resources: {gpu: 48GB..24GB}}", `3:32: gpu is an empty range: 48GB is above 24GB`},
 		{"arch", "  a: {run: x, resources: {arch: amd46}}", `3:33: arch must be amd64 or arm64, is "amd46"; did you mean amd64?`},
 		{"size", "  a: {run: x, resources: gpu-fsat}", `3:26: resources must be a mapping or a size (cpu-small, cpu, cpu-medium, gpu, gpu-fast, gpu-fast-multi), is "gpu-fsat"; did you mean gpu-fast?`},
-		{"spot", "  a: {run: x, resources: {spot: auto}}", `3:33: spot: auto is not supported yet; only never is`},
+		{"spot", "  a: {run: x, resources: {spot: always}}", `3:33: spot must be never or auto or only, is "always"`},
+		{"empty zones", "  a: {run: x, resources: {zone: []}}", `3:33: zone is an empty list; leave it out`},
+		{"short ttl", "  a: {run: x}\nttl: 30s", `4:6: ttl must be at least 1m0s, is 30s`},
+		{"long ttl", "  a: {run: x}\nttl: 2881h", `4:6: ttl must be at most 2880h (120 days), is 2881h`},
+		{"ttl of a component", "  a: {run: x, ttl: 1h}", `3:15: unknown key "ttl" in component "a"`},
+		{"checkpoint out", "  a: {run: x, checkpoint: [../x]}", `3:28: checkpoint of a: "../x" leaves the folder`},
+		{"checkpoint expression", "  a: {run: x, for_each: [b], checkpoint: 'm-${each}'}", `3:42: checkpoint of a: "m-${each}" holds ${each}, but checkpoint cannot hold expressions; use a fixed name`},
+		{"output_size", "  a: {run: x, output_size: 1GB..2GB}", `3:28: output_size is one size, not a range`},
+		{"output_size", "  a: {run: x, output_size: big}", `3:28: output_size must be N, N..`},
+		{"port", "  a: {run: x, ports: 65536}", `3:22: a port must be between 1 and 65535, is 65536`},
+		{"port", "  a: {run: x, ports: [http]}", `3:23: a port must be a whole number, is "http"`},
+		{"port 22", "  a: {run: x, ports: [80, 22]}", `3:27: port 22 is open already, for Levin`},
+		{"port twice", "  a: {run: x, ports: [80, 81, 80]}", `3:31: the port 80 is in ports twice; it is also on line 3`},
+		{"no ports", "  a: {run: x, ports: []}", `3:22: ports is an empty list; leave it out`},
 		{"price", "  a: {run: x, resources: {max_price: 0}}", `3:38: max_price must be above 0, is 0`},
 		{"price", "  a: {run: x, resources: {max_price: .inf}}", `3:38: max_price must be a number, is the number .inf`},
 		{"nested any_of", "  a: {run: x, resources: {any_of: [{any_of: []}]}}", `3:45: any_of cannot hold another any_of`},
@@ -170,7 +191,8 @@ func TestLoadErrors(t *testing.T) {
 		{"nodes", "  a: {run: x, nodes: 2}", `3:22: nodes: 2 is not supported yet; only 1 is`},
 		{"serve", "  a: {run: x, serve: {port: 8000}}", `3:15: serve is not supported yet`},
 		{"schedule", "  a: {run: x}\nschedule: daily", `4:1: schedule is not supported yet`},
-		{"checkpoint", "  a: {run: x, checkpoint: y}", `3:15: checkpoint is not supported yet`},
+		{"engine", "  a: {run: x}\nengine: x", `4:1: engine is not supported yet`},
+		{"replicas", "  a: {run: x, replicas: 2}", `3:15: replicas is not supported yet`},
 		{"bad duration", "  a: {run: x, timeout: 5}", `3:24: timeout must be a duration such as 90s, 15m or 2h, is "5"; did you mean 5s?`},
 		{"no time to start", "  a: {run: x, start_timeout: 0s}", `3:30: start_timeout must be above 0: a machine needs time to start`},
 		{"negative duration", "  a: {run: x, grace: -1s}", `3:22: grace cannot be negative, is -1s`},
@@ -488,7 +510,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if !isLabel(app.Name) || len(app.Components) == 0 {
+		if !isLabel(app.Name) || len(app.Components) == 0 || app.TTL < leastTTL || app.TTL > mostTTL {
 			t.Fatalf("%+v", app)
 		}
 		for _, c := range app.Components {
@@ -498,7 +520,12 @@ func FuzzLoad(f *testing.F) {
 			if !isLabel(c.Name) || (c.Run.Shell == "") == (len(c.Run.Args) == 0) {
 				t.Fatalf("%+v", c)
 			}
-			for _, p := range append(c.Files, c.Outputs...) {
+			for _, port := range c.Ports {
+				if port < 1 || port > 65535 || port == 22 {
+					t.Fatalf("ports %v", c.Ports)
+				}
+			}
+			for _, p := range slices.Concat(c.Files, c.Outputs, c.Checkpoint) {
 				if !filepath.IsLocal(p) {
 					t.Fatalf("%q leaves its folder", p)
 				}

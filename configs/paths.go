@@ -100,9 +100,10 @@ func inside(dir, file string, mayMiss bool) error {
 	}
 }
 
-// checkOutputs cleans the outputs of a component and checks their globs.
-func (r *appReader) checkOutputs(s *source) []string {
-	n := s.nodes["outputs"]
+// checkGlobs cleans the outputs or checkpoint of a component and checks their
+// globs.
+func (r *appReader) checkGlobs(s *source, key string) []string {
+	n := s.nodes[key]
 	if n == nil {
 		return nil
 	}
@@ -112,22 +113,22 @@ func (r *appReader) checkOutputs(s *source) []string {
 		if item.Kind != yaml.ScalarNode || strings.TrimSpace(item.Value) == "" {
 			continue // already refused
 		}
-		output, err := glob(item.Value)
+		pattern, err := glob(item.Value)
 		if e, found := findExpression(item.Value); found {
-			err = fmt.Errorf("holds %s, but outputs cannot hold expressions; use a fixed name: each call has its own artifact folder", e)
+			err = fmt.Errorf("holds %s, but %s cannot hold expressions; use a fixed name: each call has its own artifact folder", e, key)
 		}
 		switch {
 		case err != nil:
-			r.d.fail(item, item.Value, "outputs of %s: %s %s", s.Name, quote(item.Value), err)
-		case !seen[output]:
-			seen[output] = true
-			cleaned = append(cleaned, output)
+			r.d.fail(item, item.Value, "%s of %s: %s %s", key, s.Name, quote(item.Value), err)
+		case !seen[pattern]:
+			seen[pattern] = true
+			cleaned = append(cleaned, pattern)
 		}
 	}
 	return cleaned
 }
 
-// glob cleans an output: a path whose segments are patterns of path.Match, or **
+// glob cleans a path whose segments are patterns of path.Match, or **
 // for any number of segments.
 func glob(s string) (string, error) {
 	clean, err := relative(s)

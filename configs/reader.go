@@ -140,6 +140,43 @@ func (d *document) whole(n *yaml.Node, what string, least int) int {
 	return v
 }
 
+// port reads a TCP port; 0 when it is none.
+func (d *document) port(n *yaml.Node, what string) int {
+	before := len(d.errs)
+	v := d.whole(n, what, 1)
+	switch {
+	case len(d.errs) > before:
+		return 0
+	case v > 65535:
+		d.fail(n, n.Value, "%s must be between 1 and 65535, is %s", what, n.Value)
+		return 0
+	}
+	return v
+}
+
+// size reads one amount of memory or disk, in GiB.
+func (d *document) size(n *yaml.Node, what string) float64 {
+	r := d.span(n, what, true)
+	if r.Min != r.Max {
+		d.fail(n, n.Value, "%s is one size, not a range", what)
+		return 0
+	}
+	return r.Max
+}
+
+// truth reads true or false.
+func (d *document) truth(n *yaml.Node, what string) bool {
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
+		d.fail(n, n.Value, "%s must be true or false, is %s", what, kindOf(n))
+		return false
+	}
+	var v bool
+	if err := n.Decode(&v); err != nil {
+		d.fail(n, n.Value, "%s must be true or false, is %s", what, kindOf(n))
+	}
+	return v
+}
+
 // number reads a number above zero or, with zero, from it.
 func (d *document) number(n *yaml.Node, what string, zero bool) float64 {
 	v, ok := parseNumber(n.Value)
@@ -223,6 +260,38 @@ func (d *document) environment(n *yaml.Node, what string) (map[string]string, ma
 		}
 	}
 	return env, nodes
+}
+
+// plain reads a value of any shape into text, numbers, truth values, lists and
+// mappings, as JSON has them.
+func (d *document) plain(n *yaml.Node, what string) any {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		all := map[string]any{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			all[n.Content[i].Value] = d.plain(n.Content[i+1], n.Content[i].Value)
+		}
+		return all
+	case n.Kind == yaml.SequenceNode:
+		all := []any{}
+		for _, item := range n.Content {
+			all = append(all, d.plain(item, what))
+		}
+		return all
+	case n.Tag == "!!null":
+		d.fail(n, "", `%s has no value; write "" for empty text`, what)
+		return nil
+	case n.Tag == "!!bool":
+		return d.truth(n, what)
+	case n.Tag == "!!int" || n.Tag == "!!float":
+		if v, ok := parseNumber(n.Value); ok {
+			return v
+		}
+		d.fail(n, n.Value, "%s must be a decimal number or text in quotes, is %s", what, quote(n.Value))
+		return nil
+	}
+	s, _ := d.text(n, what, true)
+	return s
 }
 
 func isIdentifier(s string) bool {

@@ -100,8 +100,14 @@ func (rr resourceReader) readAlternatives(d *document, list *yaml.Node, to *Reso
 		}
 		var alt Resources
 		rr.read(d, item, &alt)
+		if valueOf(item, "spot") == nil {
+			alt.Spot = to.Spot
+		}
 		to.AnyOf = append(to.AnyOf, alt)
 	}
+	// Each alternative has it now: "never" is the empty value, which could not be put
+	// over another.
+	to.Spot = SpotNever
 }
 
 // valueOf gives the value of a key of a mapping, or nil.
@@ -141,12 +147,13 @@ func resourceKeys(s sizes) object[Resources] {
 				r.Machine = text
 			}
 		}},
-		{"spot", "Spot machines: never (the default).", enumSchema("never"), func(d *document, n *yaml.Node, _ *Resources) {
-			switch d.oneOf(n, "spot", "never", "auto", "only") {
-			case "auto", "only":
-				d.fail(n, n.Value, "spot: %s is not supported yet; only never is", n.Value)
-			}
-		}},
+		{"spot", "Machines that their cloud can take back: never, auto (whichever is cheaper, and the other when that cannot be had) or only.",
+			schema{"enum": []string{"never", "auto", "only"}, "default": "never"},
+			func(d *document, n *yaml.Node, r *Resources) {
+				if word := d.oneOf(n, "spot", "never", string(SpotAuto), string(SpotOnly)); word != "never" {
+					r.Spot = Spot(word)
+				}
+			}},
 		{"cloud", "Only these clouds.", textOrListSchema(), func(d *document, n *yaml.Node, r *Resources) {
 			r.Clouds = d.texts(n, "cloud")
 			for i, item := range d.items(n, "cloud") {
@@ -159,6 +166,10 @@ func resourceKeys(s sizes) object[Resources] {
 		{"region", "Only these regions.", textOrListSchema(), func(d *document, n *yaml.Node, r *Resources) {
 			r.Regions = d.texts(n, "region")
 			d.notEmpty(n, "region", r.Regions)
+		}},
+		{"zone", "Only these zones.", textOrListSchema(), func(d *document, n *yaml.Node, r *Resources) {
+			r.Zones = d.texts(n, "zone")
+			d.notEmpty(n, "zone", r.Zones)
 		}},
 		{"max_price", "At most this many USD per hour.", schema{"type": "number", "exclusiveMinimum": 0},
 			func(d *document, n *yaml.Node, r *Resources) { r.MaxPrice = d.number(n, "max_price", false) }},

@@ -26,6 +26,13 @@ func enumSchema(words ...string) schema { return schema{"enum": words} }
 
 func wholeSchema(least int) schema { return schema{"type": "integer", "minimum": least} }
 
+func portSchema() schema { return schema{"type": "integer", "minimum": 1, "maximum": 65535} }
+
+// portsSchema is of one port or several.
+func portsSchema() schema {
+	return schema{"anyOf": []any{portSchema(), schema{"type": "array", "items": portSchema(), "minItems": 1, "uniqueItems": true}}}
+}
+
 func durationSchema(byDefault string) schema {
 	s := schema{"type": []string{"string", "integer"}, "pattern": `^[+]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|m|s|ms|us|µs|ns))+$`, "maximum": 0, "minimum": 0}
 	if byDefault != "" {

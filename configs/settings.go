@@ -66,6 +66,7 @@ type CloudSettings struct {
 	Offers    string         `json:"offers,omitempty"`    // CSV of offers (absolute after loading)
 	Variables map[string]any `json:"variables,omitempty"` // of the module, beyond the interface
 	Env       []string       `json:"env,omitempty"`       // names of variables of the user's environment that Terraform is given
+	Shared    bool           `json:"shared,omitempty"`    // its machines are not for Levin alone: the agent never powers them off
 }
 
 // Host is one of the user's own machines.
@@ -77,7 +78,7 @@ type Host struct {
 	Identity     string  `json:"identity,omitempty"`      // private key file; empty: from ssh config, then ssh-agent, then ~/.ssh/id_*
 	HostKey      string  `json:"host_key,omitempty"`      // "ssh-ed25519 AAAA…"; empty: from known_hosts
 	ProxyJump    string  `json:"proxy_jump,omitempty"`    // [user@]host[:port][,…]
-	ProxyCommand string  `json:"proxy_command,omitempty"` // shell line whose stdio is the connection; %h, %p, %r are replaced
+	ProxyCommand string  `json:"proxy_command,omitempty"` // shell line whose stdio is the connection; %h, %n, %p, %r are replaced
 	Slots        int     `json:"slots,omitempty"`         // calls at the same time; default 1
 	CPUs         float64 `json:"cpus,omitempty"`          // per slot; 0 is unknown
 	Memory       float64 `json:"memory,omitempty"`        // GiB per slot; 0 is unknown

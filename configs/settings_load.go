@@ -40,8 +40,8 @@ func (in SettingsInput) env(name string) string {
 }
 
 // LoadSettings reads the settings: defaults, the file, LEVIN_* variables and
-// flags, each over the one before. The cloud "local" is always among the result's
-// Clouds. The error is a *cluster.Failure of kind BadInput that wraps Errors when
+// flags, each over the one before. The clouds "local", "aws" and "gcp" are always
+// among the result's Clouds. The error is a *cluster.Failure of kind BadInput that wraps Errors when
 // a value is at fault.
 func LoadSettings(in SettingsInput) (Settings, error) {
 	file, data, err := settingsFile(in)
@@ -125,7 +125,7 @@ func defaultHome(in SettingsInput) (string, error) {
 // scalarSettings are the keys that also come by a flag and by a variable: LEVIN_
 // and the key in capitals.
 func scalarSettings() []string {
-	return []string{"home", "cloud", "lease", "max_machines", "max_terraform", "terraform", "stop_timeout", "lost_after"}
+	return []string{"home", "cloud", "lease", "max_machines", "max_terraform", "terraform", "stop_timeout", "lost_after", "location"}
 }
 
 type settingsLoader struct {
@@ -168,11 +168,18 @@ func (l *settingsLoader) load(dir string) (Settings, error) {
 	if s.Clouds == nil {
 		s.Clouds = map[string]CloudSettings{}
 	}
-	if _, ok := s.Clouds["local"]; !ok {
-		s.Clouds["local"] = CloudSettings{Module: "local"}
+	for _, name := range []string{"local", "aws", "gcp"} {
+		if _, ok := s.Clouds[name]; !ok {
+			s.Clouds[name] = CloudSettings{Module: name}
+		}
 	}
+	s.Ingress, s.State = l.file.Ingress, l.file.State
 	l.checkCloud(s)
 	for name, c := range s.Clouds {
+		if kind(c.Module) == ownKind {
+			c.Module = l.path(c.Module, dir)
+		}
+		c.Offers, c.Identity = l.path(c.Offers, dir), l.path(c.Identity, dir)
 		for i := range c.Hosts {
 			c.Hosts[i].Identity = l.path(c.Hosts[i].Identity, dir)
 		}
@@ -242,6 +249,7 @@ func (l *settingsLoader) values(s Settings, dir string) map[string]any {
 	return map[string]any{
 		"home": l.path(s.Home, dir), "cloud": s.Cloud, "lease": s.Lease, "max_machines": s.MaxMachines,
 		"max_terraform": s.MaxTerraform, "terraform": terraform, "stop_timeout": s.StopTimeout, "lost_after": s.LostAfter,
+		"location": s.Location,
 	}
 }
 
@@ -308,6 +316,10 @@ func settingsKeys() object[Settings] {
 		{"stop_timeout", "How long clean-up may take after Ctrl-C.", durationSchema("5m"), func(d *document, n *yaml.Node, s *Settings) {
 			s.StopTimeout = d.positive(n, "stop_timeout", "clean-up needs time")
 		}},
+		{"location", "Region of a cloud that this computer is in, such as aws/us-east-1, for the price of moving data; in none when left out.",
+			schema{"type": "string", "pattern": locationPattern}, readLocation},
+		{"ingress", "Addresses (CIDR) that machines in clouds take SSH from; this computer's own when left out.", textOrListSchema(), readIngress},
+		{"state", "Where Terraform's states are kept; beside their roots when left out.", stateKeys().schema("", "backend", "config"), readState},
 		{"lost_after", "How long a machine that cannot be reached is tried before it counts as lost; at least 1s.", durationSchema("2m"), func(d *document, n *yaml.Node, s *Settings) {
 			s.LostAfter = d.atLeast(n, "lost_after", minLostAfter)
 		}},

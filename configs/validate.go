@@ -61,7 +61,8 @@ func (r *appReader) validate() {
 		r.checkName(s)
 		r.checkNeeds(s)
 		s.Files = r.checkFiles(s)
-		s.Outputs = r.checkOutputs(s)
+		s.Outputs = r.checkGlobs(s, "outputs")
+		s.Checkpoint = r.checkGlobs(s, "checkpoint")
 		r.checkExpressions(s)
 	}
 	r.mergeEnvs()

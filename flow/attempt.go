@@ -16,7 +16,9 @@ type attempt struct {
 	call          *call
 	number        int // 1 is the first
 	id            string
-	machineNumber int // of the machine it asks for; 0 when it takes an idle one
+	counted       int        // what number counts of it towards retries: attempts whose machine was taken back do not
+	machineNumber int        // of the machine it asks for; 0 when it takes an idle one
+	made          *component // for which its machine is or was acquired
 	ctx           context.Context
 	cancel        context.CancelCauseFunc
 	observer      *observer
@@ -29,6 +31,7 @@ type attempt struct {
 	endedAt   time.Time
 	exited    bool   // call.exited has been told
 	giveUp    string // why it has been told to stop; "" while it is wanted
+	notice    string // the cloud's words, when it has said that it takes the machine back
 }
 
 // newAttempt prepares the attempt that the call's row counts. Its context does
@@ -36,7 +39,7 @@ type attempt struct {
 // down first.
 func newAttempt(c *Coordinator, cl *call) *attempt {
 	a := &attempt{
-		call: cl, number: cl.row.Attempt, id: AttemptID(cl.row.ID, cl.row.Attempt), proceed: make(chan struct{}),
+		call: cl, number: cl.row.Attempt, counted: cl.row.Attempt - cl.taken, id: AttemptID(cl.row.ID, cl.row.Attempt), proceed: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	a.observer = newObserver(c, a)
@@ -56,8 +59,12 @@ func LogPath(runDir, call string, number int) string {
 // It is not there when there are none.
 func ArtifactDir(runDir, call string) string { return filepath.Join(runDir, "artifacts", call) }
 
-// mayBeRetried reports whether another attempt may follow.
-func (a *attempt) mayBeRetried() bool { return a.number <= a.call.comp.spec.Retries }
+// CheckpointDir is the folder in the run's folder that holds what an attempt of a
+// call has saved whose machine was taken back. It is not there when nothing was.
+func CheckpointDir(runDir, call string) string { return filepath.Join(runDir, "checkpoints", call) }
+
+// mayBeRetried reports whether another attempt may follow one that fails.
+func (a *attempt) mayBeRetried() bool { return a.counted <= a.call.comp.spec.Retries }
 
 // carry takes an attempt from its beginning to its end. It is the goroutine of
 // the attempt and reports to the loop; the last report is how it ended.
@@ -119,6 +126,9 @@ func (c *Coordinator) prepare(a *attempt) (Work, error) {
 	w := Work{
 		ID: a.id, Component: *comp.spec, Inputs: inputs(c.cfg.Dir, comp),
 		ArtifactDir: ArtifactDir(c.cfg.Dir, cl.row.ID),
+	}
+	if len(comp.spec.Checkpoint) > 0 {
+		w.CheckpointDir = CheckpointDir(c.cfg.Dir, cl.row.ID)
 	}
 	if a.number > 1 { // what an earlier attempt produced is not this one's
 		if err := os.RemoveAll(w.ArtifactDir); err != nil {

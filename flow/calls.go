@@ -65,8 +65,12 @@ func (c *Coordinator) ended(a *attempt, end ending) {
 		cl.row.Error = a.giveUp
 		c.writeAttempt(a)
 		c.endCall(cl, cluster.CallCancelled, a.giveUp)
+	case problem.kind == cluster.Preempted && c.broken == nil:
+		c.takenBack(a, problem)
 	case a.mayBeRetried() && !problem.permanent && c.broken == nil:
 		c.retry(a, problem)
+		comp.again = append(comp.again, cl)
+		c.enqueue(comp)
 	default:
 		c.failCall(a, problem)
 	}
@@ -80,7 +84,7 @@ func (c *Coordinator) ended(a *attempt, end ending) {
 		c.letGo(comp, a.machine, oneLine(problem))
 		c.turn.settle = append(c.turn.settle, comp)
 	default:
-		c.giveBack(comp, a.machine)
+		c.giveBack(comp, &machine{name: a.machine, made: a.made})
 	}
 }
 
@@ -90,6 +94,9 @@ func (c *Coordinator) succeed(a *attempt, o Outcome) {
 	c.running(a) // an executor that saw no running phase has passed through it
 	c.writeAttempt(a)
 	cl.row.Result, cl.row.Artifacts = o.Result, o.Artifacts
+	if a.number > 1 && len(comp.spec.Checkpoint) > 0 {
+		c.turn.forget = append(c.turn.forget, cl)
+	}
 	comp.succeeded++
 	c.endCall(cl, cluster.CallSucceeded, "")
 	if comp.succeeded == len(comp.calls) && comp.ended == "" {
@@ -97,8 +104,8 @@ func (c *Coordinator) succeed(a *attempt, o Outcome) {
 	}
 }
 
-// retry puts a call back: it is tried again as soon as there is a slot and a
-// machine, without a pause. Its state stays until then.
+// retry writes down that a call is going to be tried again. Its state stays until
+// then.
 func (c *Coordinator) retry(a *attempt, p *problem) {
 	cl := a.call
 	cl.row.Error = p.Error()
@@ -106,8 +113,6 @@ func (c *Coordinator) retry(a *attempt, p *problem) {
 	c.writeAttempt(a)
 	e := c.tell(cluster.EventCallRetrying, cl)
 	e.Error, e.Kind, e.ExitCode = p.Error(), string(p.kind), cl.row.ExitCode
-	cl.comp.again = append(cl.comp.again, cl)
-	c.enqueue(cl.comp)
 }
 
 // failCall ends a call that has no attempt left.

@@ -25,7 +25,11 @@ type Config struct {
 	// Dir is the folder of the run. Logs go to logs/<attempt>.log, what comes back
 	// to artifacts/<call>/.
 	Dir string
-	Now func() time.Time // default time.Now
+	// Reuse says whether a machine that was acquired for one component may also run
+	// the calls of another one: then it is not released when it has no call of the
+	// first and the other would ask for a machine in that moment. nil: never.
+	Reuse func(from, to string) bool
+	Now   func() time.Time // default time.Now
 }
 
 // Result is how a run went.
@@ -78,6 +82,7 @@ type turn struct {
 	proceeds []*attempt
 	starts   []*attempt
 	settle   []*component // components whose idle machines have to be looked at
+	forget   []*call      // calls whose checkpoint nobody needs any more
 }
 
 type release struct {
@@ -223,6 +228,11 @@ func (c *Coordinator) flush(ctx context.Context) {
 	for _, a := range t.proceeds {
 		close(a.proceed)
 	}
+	for _, cl := range t.forget {
+		if c.broken == nil {
+			c.workers.Go(func() { c.removeCheckpoint(cl) })
+		}
+	}
 	for _, a := range t.starts {
 		if c.broken != nil {
 			a.cancel(c.broken)
@@ -239,6 +249,7 @@ func (t *turn) reset() {
 	t.change.Events = emptied(t.change.Events)
 	t.releases, t.cancels = emptied(t.releases), emptied(t.cancels)
 	t.proceeds, t.starts, t.settle = emptied(t.proceeds), emptied(t.starts), emptied(t.settle)
+	t.forget = emptied(t.forget)
 }
 
 // emptied keeps the array for the next turn but nothing that it pointed to.

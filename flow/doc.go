@@ -17,6 +17,7 @@
 //	schedule.go     which call starts next, on which machine; idle machines
 //	calls.go        what an attempt reports, and what becomes of its call
 //	ending.go       failure, stop, cancel, skip
+//	preempted.go    calls whose machine was taken back
 //	attempt.go      the goroutine of one attempt
 //	observer.go     what an attempt prints: file, lines, events
 //	server.go       the control API, and client.go its other side

@@ -80,6 +80,11 @@ func (c *Coordinator) endComponent(comp *component, reason string) {
 			}
 		}
 	}
+	for _, r := range comp.resting {
+		r.timer.Stop()
+		comp.again = append(comp.again, r.call)
+	}
+	comp.resting = nil
 	if comp.waiting() > 0 { // a wave that skips them comes first, and leaves nothing
 		c.waves = append(c.waves, wave{comp, cluster.CallCancelled, reason})
 	}
@@ -202,6 +207,13 @@ func isPermanent(k cluster.FailureKind) bool {
 
 // problem judges work that has exited.
 func (o Outcome) problem(a *attempt) *problem {
+	if o.Preempted {
+		text := fmt.Sprintf("the cloud took machine %s back", a.machine)
+		if a.notice != "" {
+			text += ": " + a.notice
+		}
+		return &problem{kind: cluster.Preempted, text: text, machine: true}
+	}
 	p := &problem{kind: cluster.WorkFailed}
 	what := ""
 	if o.Setup {

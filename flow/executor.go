@@ -19,7 +19,11 @@ import (
 //     Work.ArtifactDir, or with an error when the attempt could not be carried to
 //     its end (machine lost, ctx ended: then the work has been told to stop). A
 //     non-zero exit is an Outcome, not an error. A machine of which Run gave an
-//     error is not used again.
+//     error is not used again, nor is one that was preempted. A machine of one
+//     component runs work of another one where Config.Reuse allows it.
+//   - A machine that the cloud takes back gives an Outcome that is Preempted, or,
+//     when it was gone before that could be had, an error of kind
+//     cluster.Preempted; Acquire gives that error, too.
 //   - Release asks for the machine to be stopped and returns at once. Release of
 //     a machine twice is one stop.
 //   - All methods are safe for concurrent use; one machine runs one attempt at a

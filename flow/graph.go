@@ -28,6 +28,7 @@ type component struct {
 	unmet     int     // needs that have not succeeded
 	next      int     // calls[next:] have never been started
 	again     []*call // calls whose next attempt waits to start
+	resting   []*rest // calls whose next attempt is not to start yet
 	open      int     // calls that are not final
 	succeeded int     // calls
 	retriable int     // attempts under way that another one may follow
@@ -55,11 +56,21 @@ type call struct {
 	row     cluster.Call
 	comp    *component
 	current *attempt
+
+	taken   int // attempts whose machine was taken back
+	hurried int // of these, the last ones in a row that had hardly begun
+}
+
+// rest is a call that waits for its time.
+type rest struct {
+	call  *call
+	timer *time.Timer
 }
 
 // machine is a machine between two attempts.
 type machine struct {
 	name  string
+	made  *component  // for which it was acquired; it may have been taken over since
 	timer *time.Timer // ends its idleness; nil while nobody has decided
 }
 
@@ -161,8 +172,11 @@ func (c *component) canStart() bool {
 // couldNeedMachine reports whether a machine that is idle now may get another
 // call: one that waits, or another attempt of one that is under way.
 func (c *component) couldNeedMachine() bool {
-	return c.ended != endedCancelled && c.waiting()+c.retriable > 0
+	return c.ended != endedCancelled && c.waiting()+len(c.resting)+c.retriable > 0
 }
+
+// keepsIdle reports whether a machine that is idle now is kept for another call.
+func (c *component) keepsIdle() bool { return c.spec.IdleTimeout > 0 && c.couldNeedMachine() }
 
 // pop takes the call that starts next: attempts that follow another one first,
 // then in the order of for_each.

@@ -29,6 +29,7 @@ type world struct {
 	exec    *inprocess.Executor
 	coord   *flow.Coordinator
 	dir     string
+	reuse   func(from, to string) bool
 
 	mu     sync.Mutex
 	events []cluster.Event
@@ -57,7 +58,8 @@ func (w *world) start(x flow.Executor) {
 		defer w.mu.Unlock()
 		w.events = append(w.events, e)
 	})
-	coord, err := flow.New(flow.Config{Run: run, App: w.app, Journal: w.journal, Executor: x, Dir: w.dir})
+	w.exec.Reuse = w.reuse
+	coord, err := flow.New(flow.Config{Run: run, App: w.app, Journal: w.journal, Executor: x, Dir: w.dir, Reuse: w.reuse})
 	if err != nil {
 		w.t.Fatal(err)
 	}

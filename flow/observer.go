@@ -85,6 +85,10 @@ func (o *observer) Preempted(at time.Time, words string) {
 		return
 	}
 	o.c.inbox.post(func() {
+		if o.a.notice != "" {
+			return
+		}
+		o.a.notice = words
 		e := o.c.tell(cluster.EventMachinePreempted, o.a.call)
 		e.Message = fmt.Sprintf("the cloud takes it back at %s: %s", at.UTC().Format(time.TimeOnly), words)
 	})

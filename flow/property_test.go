@@ -5,41 +5,57 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/cluster/memory"
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/flow"
+	"github.com/levinrun/levin/flow/inprocess"
 )
 
-// TestRandomGraphs runs random apps in which work fails, machines are lost or
-// never come, and people stop things, and holds each run to what must always be
-// true.
+// TestRandomGraphs runs random apps in which work fails, machines are lost, taken
+// back or never come, go from one component to another, and people stop things,
+// and holds each run to what must always be true.
 func TestRandomGraphs(t *testing.T) {
 	rounds := 300
 	if testing.Short() {
 		rounds = 100
 	}
 	for seed := range rounds {
-		t.Run(strconv.Itoa(seed), func(t *testing.T) { randomRun(t, rand.New(rand.NewPCG(uint64(seed), 1))) })
+		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(seed), 1))
+			if rng.IntN(2) == 0 {
+				randomRun(t, rng, 0)
+				return
+			}
+			// Calls whose machine was taken back rest: that is to take no real time.
+			synctest.Test(t, func(t *testing.T) { randomRun(t, rng, 15) })
+		})
 	}
 }
 
 // fate is what a random app does to its attempts, in per cent.
-type fate struct{ exit, lost, noMachine int }
+type fate struct{ exit, lost, noMachine, taken int }
 
-func randomRun(t *testing.T, rng *rand.Rand) {
+func randomRun(t *testing.T, rng *rand.Rand, taken int) {
 	app := randomApp(rng)
 	fates := []fate{{}, {}, {exit: 10}, {lost: 10}, {noMachine: 10}, {exit: 5, lost: 5, noMachine: 5}}
 	f := fates[rng.IntN(len(fates))]
+	f.taken = taken
 
-	r := &recorder{t: t, app: app, fate: f, rng: rng, done: map[string]int{}, finished: map[string]int{}}
-	w := newWorld(t, app, r.work, r.acquire)
+	r := &recorder{t: t, app: app, fate: f, rng: rng, done: map[string]int{}, finished: map[string]int{}, taken: map[string]int{}}
+	w := &world{t: t, app: app, store: memory.New(), dir: t.TempDir(), reuse: randomReuse(rng)}
+	w.exec = inprocess.New(r.work, r.acquire)
+	w.start(w.exec)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// After so many attempts somebody stops something, or nobody does.
@@ -60,6 +76,19 @@ func randomRun(t *testing.T, rng *rand.Rand) {
 
 	result := w.run(ctx)
 	r.checkCalls(w, result, which < 2)
+}
+
+// randomReuse forbids some machines to some components, or all to all.
+func randomReuse(rng *rand.Rand) func(from, to string) bool {
+	if rng.IntN(3) == 0 {
+		return nil
+	}
+	salt := rng.Uint64()
+	return func(from, to string) bool {
+		h := fnv.New64a()
+		fmt.Fprint(h, salt, from, to)
+		return h.Sum64()%4 != 0
+	}
 }
 
 func randomApp(rng *rand.Rand) *configs.App {
@@ -104,6 +133,7 @@ type recorder struct {
 	rng      *rand.Rand
 	begun    int
 	done     map[string]int // successful attempts by call
+	taken    map[string]int // attempts by call whose machine was taken back
 	finished map[string]int // successful calls by component
 }
 
@@ -117,6 +147,9 @@ func (r *recorder) dice(percent int) bool {
 func (r *recorder) acquire(ctx context.Context, c configs.Component, _ int) error {
 	r.checkNeeds(c)
 	runtime.Gosched()
+	if r.dice(r.fate.taken) {
+		return &cluster.Failure{Kind: cluster.Preempted, What: "the machine was taken back before it answered"}
+	}
 	if r.dice(r.fate.noMachine) {
 		return &cluster.Failure{Kind: cluster.Capacity, What: "no machine to be had"}
 	}
@@ -152,6 +185,16 @@ func (r *recorder) work(ctx context.Context, _ string, w flow.Work, o flow.Obser
 	switch {
 	case ctx.Err() != nil:
 		return flow.Outcome{}, ctx.Err()
+	case r.dice(r.fate.taken):
+		r.mu.Lock()
+		r.taken[w.Env["LEVIN_CALL"]]++
+		r.mu.Unlock()
+		if r.dice(50) {
+			return flow.Outcome{}, &cluster.Failure{Kind: cluster.Preempted, What: "the machine was taken back"}
+		}
+		o.Preempted(time.Now(), "soon")
+		o.Exited(143, time.Now())
+		return flow.Outcome{ExitCode: 143, ExitedAt: time.Now(), Preempted: true}, nil
 	case r.dice(r.fate.lost):
 		return flow.Outcome{}, errors.New("the machine does not answer")
 	case r.dice(r.fate.exit):
@@ -177,6 +220,9 @@ func (r *recorder) checkCalls(w *world, result flow.Result, undisturbed bool) {
 	byCall := map[string]int{}
 	for _, a := range w.attempts() {
 		byCall[a.Call]++
+		if strings.Contains(a.Error, "before it answered") {
+			r.taken[a.Call]++
+		}
 		if a.Number != byCall[a.Call] {
 			t.Errorf("attempt %d of %s is in place %d", a.Number, a.Call, byCall[a.Call])
 		}
@@ -195,8 +241,8 @@ func (r *recorder) checkCalls(w *world, result flow.Result, undisturbed bool) {
 		if (call.State == cluster.CallSucceeded) != (r.done[call.ID] == 1) {
 			t.Errorf("call %s is %s and has been done %d times", call.ID, call.State, r.done[call.ID])
 		}
-		if byCall[call.ID] != call.Attempt || call.Attempt > spec.Retries+1 {
-			t.Errorf("call %s says %d attempts, the store has %d, %d allowed", call.ID, call.Attempt, byCall[call.ID], spec.Retries+1)
+		if byCall[call.ID] != call.Attempt || call.Attempt > spec.Retries+1+r.taken[call.ID] {
+			t.Errorf("call %s says %d attempts, the store has %d, %d allowed", call.ID, call.Attempt, byCall[call.ID], spec.Retries+1+r.taken[call.ID])
 		}
 		if want := fmt.Sprintf(`{"by":%q}`, flow.AttemptID(call.ID, call.Attempt)); call.State == cluster.CallSucceeded && string(call.Result) != want {
 			t.Errorf("call %s has result %s, want %s", call.ID, call.Result, want)

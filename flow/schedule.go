@@ -2,6 +2,7 @@ package flow
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/levinrun/levin/cluster"
@@ -55,21 +56,19 @@ func (c *Coordinator) dispatch() {
 	}
 }
 
-// start begins the next attempt of a component's next call, on an idle machine
-// if there is one.
+// start begins the next attempt of a component's next call: on an idle machine if
+// there is one, else on one that another component has no more use for.
 func (c *Coordinator) start(comp *component) {
 	cl := comp.pop()
 	row := &cl.row
 	row.State, row.Machine, row.Error, row.ExitCode, row.ExitedAt = cluster.CallStarting, "", "", nil, time.Time{}
 	row.Attempt++
 	a := newAttempt(c, cl)
-	if n := len(comp.idle); n > 0 {
-		m := comp.idle[n-1]
-		comp.idle = comp.idle[:n-1]
+	if m := c.idleFor(comp); m != nil {
 		m.wanted()
-		a.machine, row.Machine = m.name, m.name
+		a.machine, a.made, row.Machine = m.name, m.made, m.name
 	} else {
-		a.machineNumber = comp.nextNumber
+		a.machineNumber, a.made = comp.nextNumber, comp
 		comp.nextNumber++
 		comp.machines++
 	}
@@ -89,11 +88,41 @@ func (c *Coordinator) start(comp *component) {
 	c.turn.starts = append(c.turn.starts, a)
 }
 
+// idleFor gives a machine that can run a call of comp at once, nil if there is
+// none.
+func (c *Coordinator) idleFor(comp *component) *machine {
+	if n := len(comp.idle); n > 0 {
+		m := comp.idle[n-1]
+		comp.idle = comp.idle[:n-1]
+		return m
+	}
+	if c.cfg.Reuse == nil {
+		return nil
+	}
+	// Machines that would be released are those of components that this turn is
+	// about to settle: they are there until it has.
+	for _, from := range c.turn.settle {
+		if from.keepsIdle() {
+			continue
+		}
+		for i, m := range from.idle {
+			if c.cfg.Reuse(m.made.spec.Name, comp.spec.Name) {
+				from.idle = slices.Delete(from.idle, i, i+1)
+				from.machines--
+				comp.machines++
+				c.enqueue(from) // there is room for another one
+				return m
+			}
+		}
+	}
+	return nil
+}
+
 // giveBack takes a machine whose attempt has ended. The component's next call
 // takes it at once, with the slot that has just become free; otherwise settle
 // decides at the end of the turn.
-func (c *Coordinator) giveBack(comp *component, name string) {
-	comp.idle = append(comp.idle, &machine{name: name})
+func (c *Coordinator) giveBack(comp *component, m *machine) {
+	comp.idle = append(comp.idle, m)
 	if !c.stopping && c.slots > 0 && comp.canStart() {
 		c.start(comp)
 	}
@@ -115,8 +144,7 @@ func (c *Coordinator) released(comp *component) {
 // settle releases the idle machines of a component, or gives them idle_timeout
 // if another call may still come.
 func (c *Coordinator) settle(comp *component) {
-	wanted := !c.stopping && comp.couldNeedMachine()
-	if wanted && comp.spec.IdleTimeout > 0 {
+	if !c.stopping && comp.keepsIdle() {
 		for _, m := range comp.idle {
 			if m.timer == nil {
 				m.timer = time.AfterFunc(comp.spec.IdleTimeout, func() {
@@ -127,7 +155,7 @@ func (c *Coordinator) settle(comp *component) {
 		return
 	}
 	reason := "no call of " + comp.spec.Name + " is left"
-	if wanted {
+	if !c.stopping && comp.couldNeedMachine() {
 		reason = "idle"
 	}
 	idle := comp.idle

@@ -50,13 +50,23 @@ func (s *Session) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Wait follows an attempt until it has exited and its log is complete. log gets
-// each byte of the log once and in order, from offset 0, in chunks that are valid
-// during the call; phase, which may be nil, gets each phase once and in order and
-// may be called while log is. Neither a connection that breaks nor an agent that
-// is killed is seen by the caller.
-func (s *Session) Wait(ctx context.Context, id string, log func(offset int64, p []byte), phase func(agent.Phase)) (agent.Exit, error) {
-	w := &waiter{s: s, id: id, log: log, report: phase}
+// Listener hears how an attempt goes. Each field may be nil; one may be called
+// while another one is.
+type Listener struct {
+	Log    func(offset int64, p []byte) // each byte of the log once and in order, from offset 0, in chunks that are valid during the call
+	Phase  func(agent.Phase)            // each phase once and in order
+	Notice func(agent.Notice)           // once, when the cloud has said that it takes the machine back (Target.Notice)
+}
+
+// Wait follows an attempt until it has exited and its log is complete. Neither a
+// connection that breaks nor an agent that is killed is seen by the caller. A
+// machine that its cloud takes back before the exit has come is a Failure
+// Preempted.
+func (s *Session) Wait(ctx context.Context, id string, to Listener) (agent.Exit, error) {
+	w := &waiter{s: s, id: id, log: to.Log, report: to.Phase, notice: to.Notice}
+	if w.log == nil {
+		w.log = func(int64, []byte) {}
+	}
 	w.size.Store(-1)
 	exit, err := w.run(ctx)
 	return exit, s.refused(err, "follow "+id)
@@ -67,6 +77,7 @@ type waiter struct {
 	id     string
 	log    func(int64, []byte)
 	report func(agent.Phase)
+	notice func(agent.Notice)
 
 	offset atomic.Int64 // how much of the log the caller has
 	size   atomic.Int64 // how long the whole log is; -1 while it is not known
@@ -119,6 +130,15 @@ func (w *waiter) run(all context.Context) (agent.Exit, error) {
 			return err
 		})
 	}
+	if w.s.target.Notice != "" {
+		group.Go(func() error {
+			err := w.watchNotice(asking)
+			if ctx.Err() == nil && asking.Err() != nil {
+				return nil
+			}
+			return err
+		})
+	}
 	err := group.Wait()
 	if err == nil && w.offset.Load() < last.LogSize { // it ended before its length was known
 		err = w.follow(all)
@@ -156,6 +176,23 @@ func (w *waiter) watchPhase(ctx context.Context) error {
 		if st.Phase != agent.PhaseSetup {
 			return nil
 		}
+	}
+	return nil
+}
+
+// watchNotice hears of it when the cloud takes the machine back.
+func (w *waiter) watchNotice(ctx context.Context) error {
+	var n agent.Notice
+	err := w.s.simple(ctx, request{method: http.MethodGet, path: "notice"}, &n)
+	if kindOf(err) != "" {
+		return nil // nothing of the kind will come, or the agent is ending
+	}
+	if err != nil {
+		return err
+	}
+	w.s.noticed(n)
+	if w.notice != nil {
+		w.notice(n)
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func TestKilledAgentIsStartedAgainAndFindsItsWork(t *testing.T) {
 			}
 		})
 	}}
-	exit, err := s.Wait(t.Context(), "c", c.add, c.phase)
+	exit, err := s.Wait(t.Context(), "c", launcher.Listener{Log: c.add, Phase: c.phase})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestPhasesAreTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := &collector{}
-			exit, err := s.Wait(t.Context(), "c", c.add, func(p agent.Phase) {
+			exit, err := s.Wait(t.Context(), "c", launcher.Listener{Log: c.add, Phase: func(p agent.Phase) {
 				c.phase(p)
 				if p == agent.PhaseSetup {
 					tt.during(t, srv)
@@ -201,7 +201,7 @@ func TestPhasesAreTold(t *testing.T) {
 				if err := os.WriteFile(gate(p), nil, 0o644); err != nil {
 					t.Error(err)
 				}
-			})
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -352,7 +352,7 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 	var once sync.Once
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Wait(t.Context(), "c", func(int64, []byte) { once.Do(func() { close(up) }) }, nil)
+		_, err := s.Wait(t.Context(), "c", launcher.Listener{Log: func(int64, []byte) { once.Do(func() { close(up) }) }})
 		done <- err
 	}()
 	<-up

@@ -31,6 +31,11 @@ const fetchers = 3
 // promised; one that has not is a Failure Untrusted. A transfer that breaks goes
 // on where it stopped.
 func (s *Session) Fetch(ctx context.Context, id string, artifacts []cluster.Artifact, dst string) error {
+	return s.fetch(ctx, id, artifacts, dst, nil)
+}
+
+// fetch is Fetch with the beginnings that have come already, by path.
+func (s *Session) fetch(ctx context.Context, id string, artifacts []cluster.Artifact, dst string, parts map[string]*part) error {
 	if err := checkArtifacts(artifacts); err != nil {
 		return &cluster.Failure{Kind: cluster.Untrusted, What: fmt.Sprintf("machine %s offers an output that cannot be accepted", s.machine), Err: err}
 	}
@@ -49,7 +54,7 @@ func (s *Session) Fetch(ctx context.Context, id string, artifacts []cluster.Arti
 			break
 		}
 		group.Go(func() error {
-			if err := s.fetchOne(all, id, a, root, i); err != nil {
+			if err := s.fetchOne(all, id, a, root, i, parts[a.Path]); err != nil {
 				return s.refused(err, "give the output "+a.Path)
 			}
 			return nil
@@ -116,8 +121,13 @@ func linkInside(p, target string) bool {
 	return up <= strings.Count(p, "/") && !slices.Contains(parts[up:], "..")
 }
 
-// fetchOne brings one artifact.
-func (s *Session) fetchOne(ctx context.Context, id string, a cluster.Artifact, root *os.Root, n int) error {
+// fetchOne brings one artifact, or the rest of one that has begun to come.
+func (s *Session) fetchOne(ctx context.Context, id string, a cluster.Artifact, root *os.Root, n int, begun *part) error {
+	if begun != nil && begun.f != nil && a.Link == "" {
+		if done, err := s.complete(ctx, id, a, root, begun); done || err != nil {
+			return err
+		}
+	}
 	if dir := path.Dir(a.Path); dir != "." {
 		if err := root.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -135,7 +145,10 @@ func (s *Session) fetchOne(ctx context.Context, id string, a cluster.Artifact, r
 	if err != nil {
 		return err
 	}
-	err = s.fetchContent(ctx, id, a, f)
+	got := &sink{f: f, sum: sha256.New(), left: a.Size}
+	if err = s.fetchContent(ctx, id, a, got); err == nil {
+		err = s.checkContent(a, got)
+	}
 	if err == nil {
 		err = f.Chmod(fs.FileMode(a.Mode) & fs.ModePerm)
 	}
@@ -149,26 +162,29 @@ func (s *Session) fetchOne(ctx context.Context, id string, a cluster.Artifact, r
 	return err
 }
 
-// fetchContent writes a's bytes to f and holds them against its digest.
-func (s *Session) fetchContent(ctx context.Context, id string, a cluster.Artifact, f *os.File) error {
-	got := &sink{f: f, sum: sha256.New(), left: a.Size}
-	err := s.do(ctx, func(ctx context.Context, l *link) (progress bool, err error) {
+// fetchContent writes what got lacks of a's bytes to its file.
+func (s *Session) fetchContent(ctx context.Context, id string, a cluster.Artifact, got *sink) error {
+	if got.left == 0 {
+		return nil
+	}
+	return s.do(ctx, func(ctx context.Context, l *link) (progress bool, err error) {
 		from := got.left
 		err = got.receive(ctx, l, outputPath(id, a.Path)+"?offset="+strconv.FormatInt(a.Size-got.left, 10))
 		return got.left < from, err
 	})
-	if err != nil {
-		return err
+}
+
+// checkContent holds what has come against the digest that was promised.
+func (s *Session) checkContent(a cluster.Artifact, got *sink) error {
+	said := got.digest()
+	if said == a.Digest && !got.over {
+		return nil
 	}
-	if digest := "sha256:" + hex.EncodeToString(got.sum.Sum(nil)); digest != a.Digest || got.over {
-		said := digest
-		if got.over {
-			said = "more bytes than promised"
-		}
-		return &cluster.Failure{Kind: cluster.Untrusted,
-			What: fmt.Sprintf("machine %s sent something else as %s than it promised: %s, expected %s (%d bytes)", s.machine, a.Path, said, a.Digest, a.Size)}
+	if got.over {
+		said = "more bytes than promised"
 	}
-	return nil
+	return &cluster.Failure{Kind: cluster.Untrusted,
+		What: fmt.Sprintf("machine %s sent something else as %s than it promised: %s, expected %s (%d bytes)", s.machine, a.Path, said, a.Digest, a.Size)}
 }
 
 // sink takes a file's bytes over as many connections as it needs.
@@ -178,6 +194,8 @@ type sink struct {
 	left int64
 	over bool // more came than was promised
 }
+
+func (k *sink) digest() string { return "sha256:" + hex.EncodeToString(k.sum.Sum(nil)) }
 
 // errLocal marks an error of our own disk, which a new connection does not cure.
 type errLocal struct{ error }

@@ -51,7 +51,9 @@ func shakeHands(ctx context.Context, conn *wireConn, t cluster.Target, authSock 
 		HostKeyAlgorithms: trust.algorithms,
 		ClientVersion:     "SSH-2.0-Levin",
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {
-			refused = trust.check(host, remote, key)
+			if refused = trust.check(host, remote, key); refused == nil {
+				conn.shown.Store(new(authorized(key)))
+			}
 			return refused
 		},
 	}

@@ -118,7 +118,7 @@ func TestHostileWait(t *testing.T) {
 			mux.HandleFunc("GET /v1/calls/c/log", c.log)
 			s := fakeAgent(t, mux)
 			var log strings.Builder
-			_, err := s.Wait(t.Context(), "c", func(_ int64, p []byte) { log.Write(p) }, nil)
+			_, err := s.Wait(t.Context(), "c", launcher.Listener{Log: func(_ int64, p []byte) { log.Write(p) }})
 			if cluster.KindOf(err) != c.kind || c.kind == "" && err != nil || c.kind == "" && log.String() != c.text {
 				t.Errorf("log %q, error %v", log.String(), err)
 			}

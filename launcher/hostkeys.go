@@ -71,7 +71,7 @@ func hostKeys(t cluster.Target) (trust, error) {
 func pinnedKeys(t cluster.Target) (trust, error) {
 	var keys []ssh.PublicKey
 	var algorithms []string
-	for _, line := range t.HostKeys {
+	for line := range strings.Lines(strings.Join(t.HostKeys, "\n")) { // one may hold several
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 		if err != nil {
 			return trust{}, &cluster.Failure{
@@ -105,6 +105,11 @@ func signatureAlgorithms(keyType string) []string {
 		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 	}
 	return []string{keyType}
+}
+
+// authorized gives a key in the form of authorized_keys, without a comment.
+func authorized(key ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 func wrongKey(t cluster.Target, want []ssh.PublicKey, got ssh.PublicKey) error {

@@ -140,6 +140,8 @@ func (s *Session) refused(err error, what string) error {
 	switch e.Kind {
 	case agent.KindUntrusted:
 		f.Kind = cluster.Untrusted
+	case agent.KindPreempted:
+		f.Kind = cluster.Preempted
 	case agent.KindConflict, agent.KindInternal:
 		f.Kind = cluster.Transient
 	case agent.KindDiskFull:

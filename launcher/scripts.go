@@ -53,6 +53,13 @@ func newScripts(machine string, t cluster.Target, lease time.Duration) (scripts,
 	if t.PowerOff {
 		s.flags += " --power-off"
 	}
+	switch t.Notice {
+	case "":
+	case "aws", "gcp":
+		s.flags += " --notice " + t.Notice
+	default:
+		return scripts{}, &cluster.Failure{Kind: cluster.BadInput, What: fmt.Sprintf("%q is no metadata service that the agent knows", t.Notice)}
+	}
 	return s, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/launcher/agent"
 )
 
 // Config is how machines are reached.
@@ -20,8 +21,19 @@ type Config struct {
 	Lease     time.Duration // how long a machine lives without its controller; default 10 min. Renewed at a third of it
 	LostAfter time.Duration // a machine that cannot be reached for this long is lost; default 2 min
 	KeepAlive time.Duration // how often a silent connection is asked whether it lives; default 15 s. Dead after three times that
-	Digests   string        // file that remembers digests of local files between ships; "": none
-	Logger    *slog.Logger  // nil: no log
+	// Status asks the cloud how a machine is that does not answer; nil: nobody can
+	// say. It honours ctx.
+	Status func(ctx context.Context, machine string) (Condition, error)
+	// Rotated is told, when a machine's host key is replaced (Target.Rotate), what its
+	// host keys are from now on, one on a line, and returns when that is written down:
+	// first two of which either is accepted, then the new one alone. nil: no key is
+	// replaced.
+	Rotated func(machine, hostKeys string) error
+	// Warn is told what the user should know and nothing fails for; nil: nobody is.
+	Warn func(machine, text string)
+
+	Digests string       // file that remembers digests of local files between ships; "": none
+	Logger  *slog.Logger // nil: no log
 }
 
 func (c Config) withDefaults() Config {
@@ -45,7 +57,9 @@ func (c Config) withDefaults() Config {
 
 var (
 	// ErrLost is in the chain of every error that says a machine can not be had
-	// back: it did not answer for LostAfter, or its agent is gone with its work.
+	// back: it did not answer for LostAfter, its cloud says that it is gone, or its
+	// agent is gone with its work. The kind is cluster.Preempted when the cloud has
+	// taken it back.
 	ErrLost = errors.New("machine lost")
 	// ErrClosed says that the Session was closed.
 	ErrClosed = errors.New("session closed")
@@ -60,21 +74,23 @@ type Session struct {
 	machine string
 	target  cluster.Target
 
-	life  context.Context // ends with Close
-	end   context.CancelFunc
-	wg    sync.WaitGroup
-	turn  chan struct{} // holds a token while somebody connects
-	mu    sync.Mutex
-	link  *link     // nil while there is none
-	stale *link     // broke for somebody; its SSH connection may still be good
-	down  time.Time // when the last link broke
-	lost  error     // final
-	lease time.Duration
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	wg     sync.WaitGroup
+	turn   chan struct{} // holds a token while somebody connects
+	mu     sync.Mutex
+	link   *link         // nil while there is none
+	stale  *link         // broke for somebody; its SSH connection may still be good
+	down   time.Time     // when the last link broke
+	lost   error         // final
+	notice *agent.Notice // the cloud takes the machine back
+	ends   time.Time     // when it does, by our clock
+	lease  time.Duration
 }
 
 // Connect dials until the machine answers or ctx ends (the SSH server of a VM
-// that boots needs its time), puts the agent there if its digest is not, and
-// starts it. A machine that is not one of ours to power off is up already: it is
+// that boots needs its time), puts the agent there if its digest is not, starts
+// it, and replaces the machine's host key where the target says so. A machine that is not one of ours to power off is up already: it is
 // given LostAfter. What will not change is not tried again: a wrong or unknown
 // host key is a Failure Untrusted with both fingerprints; keys that an own host
 // does not take are a Failure Auth.
@@ -91,6 +107,11 @@ func Connect(ctx context.Context, cfg Config, machine string, t cluster.Target) 
 		return nil, err
 	}
 	s.link = l
+	s.rotateHostKey(ctx)
+	if ctx.Err() != nil {
+		s.Close()
+		return nil, context.Cause(ctx)
+	}
 	s.wg.Go(s.keepLease)
 	return s, nil
 }
@@ -121,6 +142,11 @@ func (s *Session) firstLink(ctx context.Context) (*link, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.cfg.LostAfter, fmt.Errorf("no answer within %s", s.cfg.LostAfter))
 		defer cancel()
 	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	// Clouds may take a moment to know a machine everywhere that has just been made.
+	asking := s.inquire(ctx, 0, 2, giveUp)
+	defer asking.end()
 	var last error
 	for try := 0; ; try++ {
 		l, err := s.dial(ctx, false)
@@ -130,6 +156,7 @@ func (s *Session) firstLink(ctx context.Context) (*link, error) {
 		if ctx.Err() == nil && s.permanent(err) {
 			return nil, err
 		}
+		asking.begin()
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
@@ -142,6 +169,9 @@ func (s *Session) firstLink(ctx context.Context) (*link, error) {
 
 func (s *Session) unreached(ctx context.Context, last error) error {
 	cause := context.Cause(ctx)
+	if gone := (*goneError)(nil); errors.As(cause, &gone) {
+		return s.loss(gone)
+	}
 	if errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -210,9 +240,13 @@ func (s *Session) connected(ctx context.Context) (*link, error) {
 // reconnect is called by one goroutine at a time. The stale link's connection is
 // tried first: often only the agent has gone.
 func (s *Session) reconnect(ctx context.Context, stale *link, since time.Time) (*link, error) {
-	ctx, cancel := context.WithDeadlineCause(ctx, since.Add(s.cfg.LostAfter), errGaveUp)
+	ctx, cancel := context.WithDeadlineCause(ctx, s.giveUpAt(since), errGaveUp)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	asking := s.inquire(ctx, askAfter, 1, giveUp)
+	defer asking.end()
 	if stale != nil {
 		if stale.alive() && stale.restartAgent(ctx, s.cfg.Agent) == nil {
 			return s.use(stale)
@@ -228,16 +262,20 @@ func (s *Session) reconnect(ctx context.Context, stale *link, since time.Time) (
 		if errors.Is(err, errGone) || cluster.KindOf(err) == cluster.Untrusted {
 			return nil, s.lose(err)
 		}
+		asking.begin()
 		if ctx.Err() == nil {
 			last = err
 		}
 		s.cfg.Logger.Debug("machine does not answer", "machine", s.machine, "try", try, "error", err)
 		if pause(ctx, backoff(try)) != nil {
+			var gone *goneError
 			switch {
 			case s.life.Err() != nil:
 				return nil, ErrClosed
+			case errors.As(context.Cause(ctx), &gone):
+				return nil, s.lose(gone)
 			case errors.Is(context.Cause(ctx), errGaveUp):
-				return nil, s.lose(fmt.Errorf("no answer for %s: %w", s.cfg.LostAfter, last))
+				return nil, s.lose(fmt.Errorf("no answer for %s: %w", time.Since(since).Round(time.Second), last))
 			}
 			return nil, context.Cause(ctx)
 		}
@@ -257,19 +295,6 @@ func (s *Session) use(l *link) (*link, error) {
 	s.mu.Unlock()
 	l.close()
 	return nil, ErrClosed
-}
-
-// lose makes the machine lost for every method from now on.
-func (s *Session) lose(err error) error {
-	if cluster.KindOf(err) != cluster.Untrusted {
-		err = &cluster.Failure{Kind: cluster.Transient, What: "lost machine " + s.machine, Words: err.Error(), Err: errors.Join(ErrLost, err)}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lost == nil {
-		s.lost = err
-	}
-	return s.lost
 }
 
 // suspect takes a link that broke for its user out of use.

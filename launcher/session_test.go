@@ -138,7 +138,7 @@ func (c *collector) phase(p agent.Phase) {
 func wait(t testing.TB, s *launcher.Session, id string) (agent.Exit, *collector) {
 	t.Helper()
 	c := &collector{}
-	exit, err := s.Wait(t.Context(), id, c.add, c.phase)
+	exit, err := s.Wait(t.Context(), id, launcher.Listener{Log: c.add, Phase: c.phase})
 	if err != nil {
 		t.Fatalf("Wait: %v", err)
 	}
@@ -226,7 +226,7 @@ func TestStopWorkEndsTheWork(t *testing.T) {
 	var once sync.Once
 	stopped := make(chan error, 1)
 	c.onLog = func() { once.Do(func() { stopped <- s.StopWork(t.Context(), "c-a1") }) }
-	exit, err := s.Wait(t.Context(), "c-a1", c.add, nil)
+	exit, err := s.Wait(t.Context(), "c-a1", launcher.Listener{Log: c.add})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestRefusalsAreInTheAgentsWords(t *testing.T) {
 	if !errors.As(err, &f) || f.Kind != cluster.BadRequest || !strings.Contains(f.Words, "DNS label") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := s.Wait(t.Context(), "never-was", func(int64, []byte) {}, nil); cluster.KindOf(err) != cluster.BadRequest {
+	if _, err := s.Wait(t.Context(), "never-was", launcher.Listener{}); cluster.KindOf(err) != cluster.BadRequest {
 		t.Errorf("waiting for what never was: %v", err)
 	}
 }

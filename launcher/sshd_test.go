@@ -28,6 +28,7 @@ import (
 type sshd struct {
 	target  cluster.Target
 	home    string
+	dir     string // of the machine, as a local one has it: its ed25519 key is in hostkey
 	hostKey ssh.PublicKey
 }
 
@@ -62,14 +63,17 @@ func startSSHD(t testing.TB, hostKeyTypes ...string) *sshd {
 	l.Close()
 	lines := []string{
 		"ListenAddress " + addr.String(), "AuthorizedKeysFile " + authorized, "PidFile none", "UsePAM no",
-		"StrictModes no", "PermitRootLogin yes", "PasswordAuthentication no", "SetEnv HOME=" + home,
+		"StrictModes no", "PermitRootLogin yes", "PasswordAuthentication no", "SetEnv HOME=" + home + " LEVIN_MACHINE_DIR=" + dir + " LEVIN_MACHINE_PID=@PID@",
 	}
-	s := &sshd{home: home, target: cluster.Target{Address: "127.0.0.1", Port: addr.Port, User: me.Username, KeyFiles: []string{keyFile}}}
+	s := &sshd{home: home, dir: dir, target: cluster.Target{Address: "127.0.0.1", Port: addr.Port, User: me.Username, KeyFiles: []string{keyFile}}}
 	if len(hostKeyTypes) == 0 {
 		hostKeyTypes = []string{"ed25519"}
 	}
 	for _, kind := range hostKeyTypes {
 		file := filepath.Join(dir, "host_"+kind)
+		if kind == "ed25519" {
+			file = filepath.Join(dir, "hostkey")
+		}
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", file).CombinedOutput(); err != nil {
 			t.Fatalf("ssh-keygen: %v\n%s", err, out)
 		}
@@ -87,7 +91,7 @@ func startSSHD(t testing.TB, hostKeyTypes ...string) *sshd {
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "-D", "-e", "-f", config)
+	cmd := exec.Command("/bin/sh", "-c", `sed "s/@PID@/$$/" "$2" > "$2.pid" && exec "$1" -D -e -f "$2.pid"`, "sh", bin, config)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -101,10 +105,13 @@ func startSSHD(t testing.TB, hostKeyTypes ...string) *sshd {
 		defer close(read)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if strings.Contains(lines.Text(), "Server listening") {
-				listening <- true
+				select {
+				case listening <- true:
+				default: // again, after a reload
+				}
 			}
 		}
-		listening <- false
+		close(listening)
 	}()
 	t.Cleanup(func() {
 		cmd.Process.Kill()
@@ -318,7 +325,7 @@ func TestOpenSSHCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := s.Wait(ctx, "c", func(int64, []byte) { cancel() }, nil)
+	_, err := s.Wait(ctx, "c", launcher.Listener{Log: func(int64, []byte) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Wait gave %v", err)
 	}

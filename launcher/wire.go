@@ -20,6 +20,7 @@ type wireConn struct {
 	last   atomic.Int64 // Unix nanoseconds
 	broken atomic.Bool
 	client atomic.Pointer[ssh.Client] // set once there are channels
+	shown  atomic.Pointer[string]     // the host key that was shown and accepted, in authorized_keys form
 }
 
 func (c *wireConn) Read(p []byte) (int, error) {

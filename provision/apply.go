@@ -33,16 +33,27 @@ func (g *group) apply() {
 		if p.closed {
 			return // all stays as it is, for Recover
 		}
+		for _, m := range g.leaving() { // asked to stop while Terraform was at it
+			p.finish(m)
+		}
 		applied := err == nil
 		known, decodeErr := terraform.DecodeMachines(outputs)
 		if applied {
 			err = decodeErr // an apply that failed says more than outputs that are not there
 		}
-		blamed := blame(err, live)
+		if !applied {
+			// Whatever it says: a machine may exist that its state does not know.
+			p.cut[g.where.cloud] = p.cfg.Now()
+		}
+		blamed := blame(g.cloud, err, live)
+		err = understand(g.cloud, err)
 		named = named || len(blamed) > 0
 		unsettled := g.settle(live, known, err, blamed)
 		if applied {
 			g.row.State = cluster.GroupApplied
+			if _, ok := g.cloud.(Stopper); ok {
+				leaving = nil // each is ended by its name: the state may have missed one
+			}
 			p.gone(&g.row, leaving...) // it is in no root any more
 		}
 		if len(unsettled) == 0 {
@@ -53,10 +64,6 @@ func (g *group) apply() {
 		}
 		p.stop(stopOrder{reason: "it could not be created", err: err, innocent: named}, unsettled...)
 		break
-	}
-	g.applied = true
-	for _, m := range g.leaving() {
-		p.finish(m)
 	}
 	p.notify()
 }
@@ -70,6 +77,9 @@ func (g *group) terraform(machines []*machine) (terraform.Outputs, error) {
 	ctx, cancel := context.WithCancel(p.life)
 	defer cancel()
 	g.interrupt = cancel
+	for _, m := range machines {
+		m.applying = true
+	}
 	p.mu.Unlock()
 	outputs, err := func() (terraform.Outputs, error) {
 		if err := p.writeRoot(dir, root); err != nil {
@@ -79,6 +89,9 @@ func (g *group) terraform(machines []*machine) (terraform.Outputs, error) {
 	}()
 	p.mu.Lock()
 	g.interrupt = nil
+	for _, m := range machines {
+		m.applying = false
+	}
 	return outputs, err
 }
 
@@ -88,13 +101,17 @@ func (g *group) settle(machines []*machine, known map[string]terraform.MachineOu
 	p := g.p
 	var ready cluster.Change
 	var readied, unsettled []*machine
+	var failed []stopping
+	fail := func(m *machine, err error) {
+		failed = append(failed, stopping{machine: m, order: stopOrder{reason: "it could not be created", err: err}})
+	}
 	for _, m := range machines {
 		out, ok := known[m.row.Name]
 		switch {
 		case m.row.State != cluster.MachineCreating:
 			// Asked to stop meanwhile, or ready since an earlier round.
 		case blamed[m] != nil:
-			p.stop(stopOrder{reason: "it could not be created", err: blamed[m]}, m)
+			fail(m, blamed[m])
 		case ok && out.Address != "":
 			row := m.row
 			row.State, row.ReadyAt = cluster.MachineReady, p.cfg.Now()
@@ -104,14 +121,17 @@ func (g *group) settle(machines []*machine, known map[string]terraform.MachineOu
 			ready.Events = append(ready.Events, p.machineEvent(cluster.EventMachineReady, row))
 			readied = append(readied, m)
 		case err == nil:
-			p.stop(stopOrder{reason: "it could not be created", err: &cluster.Failure{
+			fail(m, &cluster.Failure{
 				Kind: cluster.BadRequest,
 				What: fmt.Sprintf("module %s created group %s and says nothing of machine %s", g.module.Name, g.name(), m.row.Name),
 				Next: "see what its output \"machines\" gives in " + g.row.Dir,
-			}}, m)
+			})
 		default:
 			unsettled = append(unsettled, m)
 		}
+	}
+	if len(failed) > 0 {
+		p.stopEach(failed)
 	}
 	if len(readied) == 0 {
 		return unsettled
@@ -124,6 +144,7 @@ func (g *group) settle(machines []*machine, known map[string]terraform.MachineOu
 		m.row = ready.Machines[i]
 		m.reply(outcome{row: m.row.Clone()})
 	}
+	p.watch(readied)
 	p.notify()
 	return unsettled
 }

@@ -38,15 +38,15 @@ type Offer struct {
 //   - Offers answers only with offers that satisfy the resources (see Unmet),
 //     cheapest first (see SortOffers), in an order that does not change between
 //     calls with the same inputs, and needs no network. No offers and a nil error
-//     means that nothing fits; zero resources ask for everything there is. The
-//     resources never hold any_of: whoever calls has taken it apart with
+//     means that nothing fits; zero resources ask for everything there is, but for
+//     spot offers, which must be allowed. The resources never hold any_of: whoever calls has taken it apart with
 //     Alternatives.
 //   - Module, together with the root it is put in, creates every machine of the
 //     root on Apply and removes each on Destroy.
 //   - All methods are safe for concurrent use.
 //
 // A cloud may also be a Stopper, Inspector, Sweeper, Extender, Judge, Preflighter,
-// Refresher, Claimer or io.Closer.
+// Refresher, Claimer, Lister or io.Closer.
 type Cloud interface {
 	Name() string
 	Offers(ctx context.Context, r configs.Resources) ([]Offer, error)
@@ -181,6 +181,13 @@ type Refresher interface {
 // Claim with that error; commit is called once at the most.
 type Claimer interface {
 	Claim(ctx context.Context, offers []Offer, commit func(Offer) error) (Offer, error)
+}
+
+// Lister is a cloud with a price list: its Offers are those of the list that
+// satisfy the resources (see Fits), neither more nor less, in the list's order. A
+// plan of many components then asks for it once.
+type Lister interface {
+	List(ctx context.Context) ([]Offer, error)
 }
 
 // Metered is a cloud that takes money for data that leaves it. Egress gives USD

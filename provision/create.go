@@ -6,21 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
 )
 
-const (
-	// remembered is how long an offer that was out of capacity or quota is tried after
-	// the others.
-	remembered = 5 * time.Minute
-	// patience is how long a request waits for a cloud whose machines are all taken
-	// when its choice has another cloud to turn to.
-	patience = 2 * time.Second
-)
+// patience is how long a request waits for a cloud whose machines are all taken
+// when its choice has another cloud to turn to.
+const patience = 2 * time.Second
 
 // Create gives a machine that is ready to be reached.
 //
@@ -30,10 +24,13 @@ const (
 // its group's row, event machine.requested) is committed before anything is
 // created.
 //
-// When an offer fails for capacity, quota or price the next of the choice is
-// tried; a transient failure is tried once more first. Anything else fails at
-// once. Each try is a machine of its own. The error names every offer that was
-// tried, with the cloud's own words.
+// What a failure means is said by the cloud's own table (Judge). For capacity,
+// quota and price the next offer is tried that the failure does not reach, and
+// every run tries those that it does reach after the others for a while
+// (cluster.Cooldown). What passes (throttled, transient) is tried again with the
+// same offer first, after a pause. Anything else fails at once: wrong credentials
+// and bad requests are no better elsewhere. Each try is a machine of its own. The
+// error names every offer that was tried, with the cloud's own words.
 //
 // When ctx ends, Create returns and its machine is on its way to gone; other
 // machines of the group are not touched. On any error nothing of the request is
@@ -43,51 +40,33 @@ func (p *Provisioner) Create(ctx context.Context, r Request) (cluster.Machine, e
 	defer cancel()
 	defer context.AfterFunc(p.life, cancel)()
 
-	left := p.promising(r.Choice.Offers)
-	var tries []try
-	spared, repeated := map[offerKey]bool{}, map[offerKey]bool{}
-	alone := false
-	for len(left) > 0 {
-		if ctx.Err() != nil {
-			return cluster.Machine{}, fmt.Errorf("creating a machine for %s: %w", r.Component, context.Cause(ctx))
+	h := newHunt(r.Choice.Offers)
+	var trying Offer
+	for len(h.left) > 0 && ctx.Err() == nil {
+		if !h.again {
+			p.order(ctx, h)
 		}
-		offer, out := p.createOne(ctx, r, left, alone)
+		var out outcome
+		trying, out = p.createOne(ctx, r, h.left, h.alone)
 		if out.err == nil {
 			return out.row, nil
 		}
 		if ctx.Err() != nil {
-			continue
+			break
 		}
-		key := keyOf(offer)
-		if out.innocent && !spared[key] {
-			spared[key], alone = true, true
-			continue
+		wait, goOn := h.learn(trying, out)
+		if !goOn {
+			return cluster.Machine{}, h.failure(r)
 		}
-		alone = false
-		tries = append(tries, try{offer, out.err})
-		switch cluster.KindOf(out.err) {
-		case cluster.Capacity, cluster.Quota, cluster.Price:
-			p.remember(key)
-		case cluster.Transient, cluster.Throttled:
-			if !repeated[key] {
-				repeated[key] = true
-				pause(ctx, p.cfg.Backoff, nil)
-				continue
-			}
-		default:
-			return cluster.Machine{}, failure(r, tries)
+		trying = Offer{}
+		if wait > 0 {
+			pause(ctx, jitter(time.Duration(wait)*p.cfg.Backoff), nil)
 		}
-		left = slices.DeleteFunc(left, func(o Offer) bool {
-			return keyOf(o) == key || out.busy && o.Cloud == offer.Cloud
-		})
 	}
-	return cluster.Machine{}, failure(r, tries)
-}
-
-// try is an offer that was tried and why it gave no machine.
-type try struct {
-	offer Offer
-	err   error
+	if ctx.Err() != nil {
+		return cluster.Machine{}, h.cut(ctx, r, trying)
+	}
+	return cluster.Machine{}, h.failure(r)
 }
 
 // createOne tries the first of the offers; where machines are claimed, the first
@@ -152,10 +131,11 @@ func (m *machine) choose(r Request, cloud Cloud, offer Offer) error {
 	}
 	extra["component"] = r.Component
 	in.Extra = extra
+	in.Ports = append(slices.Clone(in.Ports), r.Ports...)
 
 	m.offer, m.input = offer, in
 	m.row.Cloud, m.row.Region, m.row.Zone = offer.Cloud, offer.Region, offer.Zone
-	m.row.Type, m.row.PricePerHour = offer.Type, offer.PricePerHour
+	m.row.Type, m.row.PricePerHour, m.row.Spot = offer.Type, offer.PricePerHour, offer.Spot
 	return nil
 }
 
@@ -257,55 +237,4 @@ func (p *Provisioner) refused() error {
 		}
 	}
 	return nil
-}
-
-// promising gives the offers in their order, those that were out of capacity or
-// quota a short while ago last.
-func (p *Provisioner) promising(offers []Offer) []Offer {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var good, bad []Offer
-	for _, o := range offers {
-		if at, ok := p.failures[keyOf(o)]; ok && p.cfg.Now().Sub(at) < remembered {
-			bad = append(bad, o)
-		} else {
-			good = append(good, o)
-		}
-	}
-	return append(good, bad...)
-}
-
-func (p *Provisioner) remember(key offerKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failures[key] = p.cfg.Now()
-}
-
-// failure tells of every offer that was tried.
-func failure(r Request, tries []try) error {
-	f := &cluster.Failure{Kind: cluster.Provisioning, What: "no machine could be created for " + r.Component}
-	switch len(tries) {
-	case 0:
-		f.Kind = cluster.BadInput
-		f.What += ": its choice has no offers"
-		return f
-	case 1:
-		f.What = fmt.Sprintf("no machine could be created for %s on %s", r.Component, tries[0].offer)
-		f.Err = tries[0].err
-	default:
-		causes := make([]error, len(tries))
-		lines := make([]string, len(tries))
-		for i, t := range tries {
-			causes[i] = fmt.Errorf("%s: %w", t.offer, t.err)
-			lines[i] = "\n  " + strings.ReplaceAll(causes[i].Error(), "\n", "\n  ")
-		}
-		f.What = fmt.Sprintf("no machine could be created for %s, %d offers were tried", r.Component, len(tries))
-		f.Words = strings.Join(lines, "")
-		f.Err = errors.Join(causes...)
-	}
-	switch kind := cluster.KindOf(tries[len(tries)-1].err); kind {
-	case cluster.BadInput, cluster.Interrupted:
-		f.Kind = kind
-	}
-	return f
 }

@@ -30,7 +30,7 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 }
 
 func TestMachineIsReadyAndGoes(t *testing.T) {
-	for _, o := range []Offer{slowSmall, fastSmall} {
+	for _, o := range []Offer{slowSmall, fastSmall, vmSmall} {
 		t.Run(o.Cloud, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				b := newBench(t, nil)
@@ -269,8 +269,8 @@ func TestFallback(t *testing.T) {
 		{cluster.Capacity, 2, true},
 		{cluster.Quota, 2, true},
 		{cluster.Price, 2, true},
-		{cluster.Transient, 3, true}, // the same offer once more
-		{cluster.Throttled, 3, true},
+		{cluster.Transient, 2 + repeats, true}, // the same offer again first
+		{cluster.Throttled, 2 + repeats, true},
 		{cluster.Auth, 1, false},
 		{cluster.BadRequest, 1, false},
 		{cluster.Provisioning, 1, false},
@@ -348,7 +348,7 @@ func TestPartialFailure(t *testing.T) {
 		outputs bool
 		half    bool
 	}{{"state only", false, false}, {"with outputs", true, false}, {"created and failed", false, true}} {
-		for _, o := range []Offer{slowSmall, fastSmall} {
+		for _, o := range []Offer{slowSmall, fastSmall, vmSmall} {
 			t.Run(test.name+" "+o.Cloud, func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					b := newBench(t, nil)
@@ -468,7 +468,7 @@ func TestUnknownCloud(t *testing.T) {
 func TestCancelAtEachStep(t *testing.T) {
 	for _, step := range []string{"before", "window", "apply", "second apply", "ready"} {
 		for _, others := range []int{0, 2} {
-			for _, o := range []Offer{slowSmall, fastSmall} {
+			for _, o := range []Offer{slowSmall, fastSmall, vmSmall} {
 				t.Run(fmt.Sprintf("%s with %d others on %s", step, others, o.Cloud), func(t *testing.T) {
 					bubble(t, func(t *testing.T) { testCancel(t, step, others, o) })
 				})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/levinrun/levin/cluster"
@@ -87,9 +88,12 @@ func (g *group) shrink() {
 		_, err := g.terraform(live)
 		if err == nil {
 			g.row.State, g.row.Error = cluster.GroupApplied, ""
-			if !p.gone(&g.row, leaving...) {
-				stick(leaving)
+			g.makeSure()
+			sure, unsure := g.sure(leaving)
+			if !p.gone(&g.row, sure...) {
+				stick(sure)
 			}
+			stick(unsure) // until the whole group goes
 			return
 		}
 		if p.closed || len(g.live()) == 0 {
@@ -136,13 +140,58 @@ func (g *group) destroy() {
 			g.rest(try, nil)
 		}
 	}
+	g.makeSure()
+	if p.closed {
+		return
+	}
 	row := g.row
 	row.State, row.Error = cluster.GroupDestroyed, ""
-	if !p.gone(&row, g.leaving()...) {
+	gone, unsure := g.sure(g.leaving())
+	if !p.gone(&row, gone...) {
 		g.failed = fmt.Errorf("group %s is destroyed and the store could not be told", g.name())
 		return
 	}
 	g.row = row
+	stick(unsure)
+}
+
+// sure parts members that are stopping into those that Terraform has removed for
+// certain and those that it has not: a machine that was never ready may have been
+// created and never come into the state, and where the cloud can be asked for it
+// by name, only the cloud's answer counts. mu is held.
+func (g *group) sure(leaving []*machine) (sure, unsure []*machine) {
+	for _, m := range leaving {
+		if m.row.ReadyAt.IsZero() && (m.fast || m.fastError) {
+			unsure = append(unsure, m)
+		} else {
+			sure = append(sure, m)
+		}
+	}
+	return sure, unsure
+}
+
+// makeSure asks the fast path again for members that Terraform may have missed. mu
+// is held, and not while anything is waited for.
+func (g *group) makeSure() {
+	p := g.p
+	for try := 1; ; try++ {
+		p.await(func() bool {
+			return !slices.ContainsFunc(g.leaving(), func(m *machine) bool { return m.fast && m.row.ReadyAt.IsZero() })
+		})
+		_, unsure := g.sure(g.leaving())
+		if len(unsure) == 0 || try == attempts || p.closed {
+			return
+		}
+		g.rest(try, nil)
+		if p.closed {
+			return
+		}
+		for _, m := range unsure {
+			if stopper, ok := g.cloud.(Stopper); ok && m.row.State == cluster.MachineStopping {
+				p.askToEnd(m, stopper)
+			}
+		}
+	}
 }
 
 // destroyOnce runs Terraform and waits for fast paths that are under way, which

@@ -3,6 +3,7 @@ package provision
 import (
 	"cmp"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,10 +34,12 @@ type group struct {
 	providers terraform.Providers
 	module    terraform.Module
 
+	ingress []string          // who may reach its machines
+	tags    map[string]string // of all that it creates; nil until begin
+
 	row     cluster.Group // empty until begin
 	members []*machine    // in the order they joined; those that gave up before begin are out
 	started bool          // its goroutine was started
-	applied bool          // the first apply is over, well or not
 
 	grown chan struct{} // a request joined
 	full  chan struct{} // closed when no more may join
@@ -157,6 +160,13 @@ func (g *group) begin() bool {
 		return false
 	}
 	err := g.prepare(g.p.life)
+	if err == nil && g.module.Firewall {
+		g.ingress, err = g.p.ingress.ask(g.p.life, g.p.cfg.Ingress)
+	}
+	var keys []hostKey
+	if err == nil && g.module.HostKeys {
+		keys, err = newHostKeys(g.size())
+	}
 	if err == nil {
 		// From the moment the group is applying its folder is there: a folder that is
 		// not means that the state was lost, and not that a crash came before it.
@@ -179,10 +189,24 @@ func (g *group) begin() bool {
 	row.State = cluster.GroupApplying
 	c := cluster.Change{Groups: []cluster.Group{row}}
 	now := g.p.cfg.Now()
-	for _, m := range live {
+	g.tags = g.p.tags
+	var expires time.Time
+	if ttl := g.p.cfg.TTL; ttl > 0 {
+		expires = now.Add(ttl)
+		g.tags = maps.Clone(g.p.tags)
+		g.tags["levin-expires"] = strconv.FormatInt(expires.Unix(), 10)
+	}
+	for i, m := range live {
 		creating := m.row
 		creating.State, creating.Group, creating.CreatingAt = cluster.MachineCreating, row.ID, now
+		if g.mortal() {
+			creating.ExpiresAt = expires
+		}
 		c.Machines = append(c.Machines, creating)
+		if g.module.HostKeys {
+			keys[i].put(m.input.Extra)
+			m.input.Extra["unreached_seconds"] = seconds(g.p.cfg.Unreached)
+		}
 	}
 	if err := g.p.commit(c); err != nil {
 		g.p.stop(stopOrder{reason: "it could not be created", err: err}, live...)
@@ -191,6 +215,27 @@ func (g *group) begin() bool {
 	g.row = row
 	for i, m := range live {
 		m.row = c.Machines[i]
+	}
+	return true
+}
+
+// size is how many machines the group has at the most: none joins any more.
+func (g *group) size() int {
+	g.p.mu.Lock()
+	defer g.p.mu.Unlock()
+	return len(g.members)
+}
+
+// mortal reports whether the TTL ends the group's machines: own hosts are never
+// ended, and the machines of a provider inside Levin end with their lease.
+func (g *group) mortal() bool {
+	if _, ok := g.cloud.(Claimer); ok {
+		return false
+	}
+	for _, r := range g.module.Requires {
+		if r.InProcess {
+			return false
+		}
 	}
 	return true
 }

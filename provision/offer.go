@@ -2,9 +2,7 @@ package provision
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/levinrun/levin/configs"
@@ -25,28 +23,53 @@ func (o Offer) String() string {
 
 // offerKey says which machine an offer is, whatever it costs today.
 type offerKey struct {
-	cloud, region, zone, typ string
-	spot                     bool
+	cloud, region, zone, typ, gpu string
+	gpus                          int
+	spot                          bool
 }
 
-func keyOf(o Offer) offerKey { return offerKey{o.Cloud, o.Region, o.Zone, o.Type, o.Spot} }
+func keyOf(o Offer) offerKey {
+	return offerKey{o.Cloud, o.Region, o.Zone, o.Type, o.GPU, o.GPUs, o.Spot}
+}
 
 // SortOffers puts the cheapest first. At the same price a smaller machine comes
 // before a bigger one, so that work without a GPU leaves the GPU to others; the
 // rest of the order only makes it always the same.
 func SortOffers(offers []Offer) {
-	slices.SortStableFunc(offers, func(a, b Offer) int {
-		return cmp.Or(
-			cmp.Compare(a.PricePerHour, b.PricePerHour),
-			cmp.Compare(a.Cloud, b.Cloud),
-			cmp.Compare(a.GPUs, b.GPUs),
-			cmp.Compare(a.CPUs, b.CPUs),
-			cmp.Compare(a.Memory, b.Memory),
-			cmp.Compare(a.Region, b.Region),
-			cmp.Compare(a.Zone, b.Zone),
-			cmp.Compare(a.Type, b.Type),
-		)
-	})
+	slices.SortStableFunc(offers, func(a, b Offer) int { return compareOffers(&a, &b) })
+}
+
+func compareOffers(a, b *Offer) int {
+	if a.PricePerHour != b.PricePerHour { // settles nearly all, and is asked very often
+		return cmp.Compare(a.PricePerHour, b.PricePerHour)
+	}
+	return compareEquals(a, b)
+}
+
+// compareEquals orders offers that cost the same.
+func compareEquals(a, b *Offer) int {
+	return cmp.Or(
+		cmp.Compare(a.Cloud, b.Cloud),
+		cmp.Compare(a.GPUs, b.GPUs),
+		cmp.Compare(a.CPUs, b.CPUs),
+		cmp.Compare(a.Memory, b.Memory),
+		cmp.Compare(a.Region, b.Region),
+		cmp.Compare(a.Zone, b.Zone),
+		cmp.Compare(a.Type, b.Type),
+		cmp.Compare(a.GPU, b.GPU),
+		compareSpot(a, b),
+	)
+}
+
+// compareSpot puts a machine that nobody takes back before one that may be.
+func compareSpot(a, b *Offer) int {
+	switch {
+	case a.Spot == b.Spot:
+		return 0
+	case b.Spot:
+		return -1
+	}
+	return 1
 }
 
 // Alternatives gives what any_of stands for: each alternative merged over the
@@ -85,6 +108,10 @@ func merge(r, over configs.Resources) configs.Resources {
 	if len(over.Regions) > 0 {
 		r.Regions = over.Regions
 	}
+	if len(over.Zones) > 0 {
+		r.Zones = over.Zones
+	}
+	r.Spot = cmp.Or(over.Spot, r.Spot)
 	r.Arch = cmp.Or(over.Arch, r.Arch)
 	r.Machine = cmp.Or(over.Machine, r.Machine)
 	r.Size = cmp.Or(over.Size, r.Size)
@@ -92,85 +119,3 @@ func merge(r, over configs.Resources) configs.Resources {
 	r.AnyOf = over.AnyOf
 	return r
 }
-
-// Unmet says, for people, what of r the offer does not satisfy; nothing means
-// that it satisfies r. r is one alternative: its any_of is not looked at.
-//
-// Hardware that the offer lists as Missing is excused, since such an offer says
-// itself that it runs the work without; as the list is text for people, an offer
-// that misses anything is excused from all hardware. An offer whose Disk is 0 can
-// have any disk; any other capacity that is 0 satisfies only a range that has no
-// lower bound.
-func Unmet(o Offer, r configs.Resources) []string {
-	var lacks []string
-	lack := func(format string, args ...any) { lacks = append(lacks, fmt.Sprintf(format, args...)) }
-
-	if len(r.Clouds) > 0 && !slices.Contains(r.Clouds, o.Cloud) {
-		lack("cloud must be %s", strings.Join(r.Clouds, " or "))
-	}
-	if len(r.Regions) > 0 && !slices.Contains(r.Regions, o.Region) && len(o.Missing) == 0 {
-		lack("region must be %s", strings.Join(r.Regions, " or "))
-	}
-	if r.Machine != "" && r.Machine != o.Type && len(o.Missing) == 0 {
-		lack("machine must be %s", r.Machine)
-	}
-	if r.MaxPrice > 0 && o.PricePerHour > r.MaxPrice {
-		lack("costs $%s an hour, max_price is $%s", number(o.PricePerHour), number(r.MaxPrice))
-	}
-	if len(o.Missing) > 0 {
-		return lacks
-	}
-	if r.Arch != "" && r.Arch != o.Arch {
-		lack("arch must be %s, is %s", r.Arch, o.Arch)
-	}
-	capacity := func(what string, asked configs.Range, has float64, unit string) {
-		if asked.Contains(has) {
-			return
-		}
-		have := number(has) + unit
-		if has == 0 {
-			have = "unknown"
-		}
-		lack("%s must be %s, is %s", what, rangeText(asked, unit), have)
-	}
-	capacity("cpus", r.CPUs, o.CPUs, "")
-	capacity("memory", r.Memory, o.Memory, "GB")
-	if o.Disk != 0 {
-		capacity("disk", r.Disk, o.Disk, "GB")
-	}
-	if g := r.GPU; g != nil {
-		switch {
-		case o.GPUs == 0:
-			lack("gpu must be %s, has none", gpuText(*g))
-		case o.GPUs < g.Count:
-			lack("gpu must be %s, has %d", gpuText(*g), o.GPUs)
-		case len(g.Models) > 0 && !slices.Contains(g.Models, o.GPU):
-			lack("gpu must be %s, is %s", gpuText(*g), o.GPU)
-		default:
-			capacity("gpu memory", g.Memory, o.GPUMemory, "GB")
-		}
-	}
-	return lacks
-}
-
-func gpuText(g configs.GPU) string {
-	s := cmp.Or(strings.Join(g.Models, " or "), "any model")
-	if g.Count > 1 {
-		s += ":" + strconv.Itoa(g.Count)
-	}
-	return s
-}
-
-func rangeText(r configs.Range, unit string) string {
-	switch {
-	case r.Max == 0:
-		return number(r.Min) + unit + ".."
-	case r.Min == r.Max:
-		return number(r.Min) + unit
-	case r.Min == 0:
-		return "at most " + number(r.Max) + unit
-	}
-	return number(r.Min) + unit + ".." + number(r.Max) + unit
-}
-
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

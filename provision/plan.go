@@ -2,24 +2,48 @@ package provision
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
 )
 
-// Choice is an offer with its fallbacks, cheapest first. It is never empty.
-type Choice struct {
-	Component string  `json:"component"`
-	Offers    []Offer `json:"offers"`
-}
-
 // Plan is an offer (with fallbacks) for each component.
 type Plan struct {
 	Choices []Choice `json:"choices"` // in the app's order
+	// PricePerHour is USD per hour if every component ran at once, each on as many
+	// machines as it may have.
+	PricePerHour float64 `json:"price_per_hour"`
+}
+
+// Choice is an offer with its fallbacks. Choices of one plan may share their
+// offers, so nobody may change them in place.
+type Choice struct {
+	Component string `json:"component"`
+	// Offers are never empty. The one that costs least is first, by its price and
+	// what moving data costs; those that could not be had a short while ago come after
+	// the others. Those of a component with a build are all for one OS and
+	// architecture. Of each cloud there are at most 64: the first 32, and the first of
+	// each further type.
+	Offers []Offer `json:"offers"`
+	// DataCost is USD for moving what goes into one call and comes out of it, with the
+	// first offer.
+	DataCost float64 `json:"data_cost,omitempty"`
+	// Runners are the runners-up, at most five, that differ in type or region.
+	Runners []Runner `json:"runners,omitempty"`
+	// Reuse names components whose machine this one takes over, when such a machine
+	// is up and has nothing to do at the moment this one needs a machine.
+	Reuse []string `json:"reuse,omitempty"`
+}
+
+// Runner is an offer that fits and was not chosen.
+type Runner struct {
+	Offer    Offer   `json:"offer"`
+	DataCost float64 `json:"data_cost,omitempty"` // USD per call
+	Why      string  `json:"why"`                 // it lost, for people: "$0.21/h more"
 }
 
 // Choice gives the choice of a component; the bool is false when the plan has
@@ -33,158 +57,117 @@ func (p Plan) Choice(component string) (Choice, bool) {
 	return Choice{}, false
 }
 
+// PlanOptions is what a plan takes into account beside the app; every field may be
+// left out.
+type PlanOptions struct {
+	// Location is where the controller runs, and with it the data between two calls:
+	// "aws/us-east-1", or "" for anywhere outside clouds (see Metered).
+	Location string
+	// Place says where the machines of a cloud's region are, as a location. Without it
+	// that is "<cloud>/<region>", and "" in a cloud without regions.
+	Place func(cloud, region string) string
+	// Cooldowns are offers that could not be had. Now tells which of them are over.
+	Cooldowns []cluster.Cooldown
+	Now       time.Time
+}
+
 // NewPlan chooses, for each component of app, among what the clouds offer. It
 // needs no network.
+//
+// What counts is what one call costs: the price per hour for as long as the
+// component's timeout, or for an hour if it has none, and moving its data. All
+// data moves through the controller: the outputs of every component that this one
+// needs go from the controller's location to the machine, and its own outputs go
+// back. How much that is comes from output_size; who takes how much money for it
+// is said by clouds that are Metered.
 //
 // Components that nothing satisfies are all named in one *cluster.Failure, each
 // with the offer that came closest and what that one lacks. Its kind is BadInput
 // when all of them ask for a cloud by a name that is not among the given ones,
 // else Provisioning.
-func NewPlan(ctx context.Context, app *configs.App, clouds []Cloud) (Plan, error) {
-	var plan Plan
+func NewPlan(ctx context.Context, app *configs.App, clouds []Cloud, o PlanOptions) (Plan, error) {
+	p := newPlanner(clouds, o)
+	hauls := haulsOf(app)
+	plan := Plan{Choices: make([]Choice, 0, len(app.Components))}
 	var misses []miss
-	for _, c := range app.Components {
-		offers, err := offersFor(ctx, c.Resources, clouds)
+	for i := range app.Components {
+		c := &app.Components[i]
+		choice, err := p.choose(ctx, c, hauls[i])
 		if err != nil {
 			return Plan{}, err
 		}
-		if len(offers) == 0 {
-			m, err := explain(ctx, c, clouds)
+		if len(choice.Offers) == 0 {
+			m, err := p.explain(ctx, c)
 			if err != nil {
 				return Plan{}, err
 			}
 			misses = append(misses, m)
 			continue
 		}
-		plan.Choices = append(plan.Choices, Choice{Component: c.Name, Offers: offers})
+		plan.Choices = append(plan.Choices, choice)
+		plan.PricePerHour += choice.Offers[0].PricePerHour * float64(machinesOf(c))
 	}
 	if len(misses) > 0 {
 		return Plan{}, unsatisfied(misses)
 	}
+	plan.findReuse(app)
 	return plan, nil
 }
 
-// offersFor gives what satisfies r, cheapest first, each offer once.
-func offersFor(ctx context.Context, r configs.Resources, clouds []Cloud) ([]Offer, error) {
-	var all []Offer
-	seen := map[offerKey]bool{}
-	for _, alt := range Alternatives(r) {
-		for _, cloud := range clouds {
-			if len(alt.Clouds) > 0 && !slices.Contains(alt.Clouds, cloud.Name()) {
-				continue
-			}
-			offers, err := cloud.Offers(ctx, alt)
-			if err != nil {
-				return nil, fmt.Errorf("offers of %s: %w", cloud.Name(), err)
-			}
-			for _, o := range offers {
-				if len(Unmet(o, alt)) == 0 && !seen[keyOf(o)] {
-					seen[keyOf(o)] = true
-					all = append(all, o)
-				}
-			}
-		}
-	}
-	SortOffers(all)
-	return all, nil
+// callsOf is how many calls a component has.
+func callsOf(c *configs.Component) int { return max(1, len(c.ForEach)) }
+
+// machinesOf is how many machines a component may have at once.
+func machinesOf(c *configs.Component) int { return max(1, min(callsOf(c), c.MaxMachines)) }
+
+// planner chooses offers for the components of one app.
+type planner struct {
+	clouds []Cloud
+	opts   PlanOptions
+	egress egress
+	// chosen are the choices so far by what they depend on: many components of an app
+	// ask for the same.
+	chosen map[string]Choice
+	listed map[int][]shelf // of the clouds that have a list, by their place in clouds
+	types  typeNumbers
+	all    map[string][]Offer // of each cloud; filled when a component gets nothing
+	missed map[string]miss    // by resources
 }
 
-// miss is a component that nothing satisfies.
-type miss struct {
-	component string
-	why       string
-	unknown   bool // it asks only for clouds that are not there
+func newPlanner(clouds []Cloud, o PlanOptions) *planner {
+	if o.Place == nil {
+		o.Place = func(cloud, region string) string {
+			if region == "" {
+				return ""
+			}
+			return cloud + "/" + region
+		}
+	}
+	o.Cooldowns = slices.DeleteFunc(slices.Clone(o.Cooldowns), func(c cluster.Cooldown) bool { return !c.Until.After(o.Now) })
+	return &planner{
+		clouds: clouds, opts: o, egress: newEgress(clouds, o),
+		chosen: map[string]Choice{}, listed: map[int][]shelf{}, types: typeNumbers{}, all: map[string][]Offer{}, missed: map[string]miss{},
+	}
 }
 
-// explain finds the offer that comes closest to what a component asks for: the
-// one with the fewest reasons against it.
-func explain(ctx context.Context, c configs.Component, clouds []Cloud) (miss, error) {
-	var names []string
-	for _, cloud := range clouds {
-		names = append(names, cloud.Name())
+// choose gives the choice of a component; one without offers when nothing
+// satisfies it.
+func (p *planner) choose(ctx context.Context, c *configs.Component, h haul) (Choice, error) {
+	w := want{Resources: c.Resources, haul: h, Hours: 1, Built: c.Build != ""}
+	if c.Timeout > 0 && h != (haul{}) {
+		w.Hours = c.Timeout.Hours()
 	}
-	if asked := unknownClouds(c.Resources, names); len(asked) > 0 {
-		return miss{
-			component: c.Name,
-			why:       fmt.Sprintf("it asks for cloud %s; there is only %s", strings.Join(asked, ", "), strings.Join(names, ", ")),
-			unknown:   true,
-		}, nil
+	key, err := json.Marshal(w)
+	if err != nil {
+		return Choice{}, fmt.Errorf("planning %s: %w", c.Name, err)
 	}
-	var nearest *Offer
-	var lacks []string
-	for _, alt := range Alternatives(c.Resources) {
-		for _, cloud := range clouds {
-			if len(alt.Clouds) > 0 && !slices.Contains(alt.Clouds, cloud.Name()) {
-				continue
-			}
-			offers, err := cloud.Offers(ctx, configs.Resources{})
-			if err != nil {
-				return miss{}, fmt.Errorf("offers of %s: %w", cloud.Name(), err)
-			}
-			for _, o := range offers {
-				reasons := Unmet(o, alt)
-				if len(reasons) == 0 {
-					// The cloud is stricter than the common rules (a capacity it does
-					// not know); it cannot say so itself.
-					reasons = []string{"does not state all that is asked for"}
-				}
-				if nearest == nil || len(reasons) < len(lacks) {
-					nearest, lacks = &o, reasons
-				}
-			}
+	choice, ok := p.chosen[string(key)]
+	if !ok {
+		if choice, err = p.rank(ctx, &w); err != nil {
+			return Choice{}, err
 		}
+		p.chosen[string(key)] = choice
 	}
-	if nearest == nil {
-		return miss{component: c.Name, why: fmt.Sprintf("nothing at all is offered by %s", strings.Join(names, ", "))}, nil
-	}
-	return miss{
-		component: c.Name,
-		why:       fmt.Sprintf("closest is %s: %s", nearest, strings.Join(lacks, "; ")),
-	}, nil
-}
-
-// unknownClouds gives the clouds that r asks for when not one of them is there.
-func unknownClouds(r configs.Resources, have []string) []string {
-	var asked []string
-	for _, alt := range Alternatives(r) {
-		if len(alt.Clouds) == 0 {
-			return nil
-		}
-		for _, name := range alt.Clouds {
-			if slices.Contains(have, name) {
-				return nil
-			}
-			if !slices.Contains(asked, name) {
-				asked = append(asked, name)
-			}
-		}
-	}
-	return asked
-}
-
-func unsatisfied(misses []miss) error {
-	f := &cluster.Failure{Kind: cluster.BadInput}
-	lines := make([]error, len(misses))
-	names := make([]string, len(misses))
-	for i, m := range misses {
-		if !m.unknown {
-			f.Kind = cluster.Provisioning
-		}
-		lines[i] = fmt.Errorf("%s: %s", m.component, m.why)
-		names[i] = m.component
-	}
-	if len(misses) == 1 {
-		f.What = fmt.Sprintf("no machine satisfies component %s", names[0])
-		f.Err = errors.New(misses[0].why)
-	} else {
-		f.What = fmt.Sprintf("no machine satisfies %d components", len(misses))
-		f.Err = errors.Join(lines...)
-		f.Words = "\n    " + strings.ReplaceAll(f.Err.Error(), "\n", "\n    ")
-	}
-	if f.Kind == cluster.BadInput {
-		f.Next = "name a cloud of the settings, or choose one with --cloud"
-	} else {
-		f.Next = "ask for less in resources, or choose another cloud with --cloud"
-	}
-	return f
+	choice.Component = c.Name
+	return choice, nil
 }

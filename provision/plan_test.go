@@ -54,7 +54,7 @@ func TestAlternatives(t *testing.T) {
 func TestMergeKnowsEveryField(t *testing.T) {
 	full := configs.Resources{
 		GPU: &configs.GPU{Count: 1}, CPUs: configs.Range{Min: 1}, Memory: configs.Range{Min: 1}, Disk: configs.Range{Min: 1},
-		Arch: "arm64", Machine: "m", Size: "s", Clouds: []string{"c"}, Regions: []string{"r"}, MaxPrice: 1,
+		Arch: "arm64", Machine: "m", Size: "s", Clouds: []string{"c"}, Regions: []string{"r"}, Zones: []string{"z"}, Spot: configs.SpotOnly, MaxPrice: 1,
 		AnyOf: []configs.Resources{{}},
 	}
 	v := reflect.ValueOf(full)
@@ -117,7 +117,7 @@ func TestUnmet(t *testing.T) {
 
 func plan(t *testing.T, clouds []Cloud, components ...configs.Component) (Plan, error) {
 	t.Helper()
-	return NewPlan(t.Context(), &configs.App{Name: "app", Components: components}, clouds)
+	return NewPlan(t.Context(), &configs.App{Name: "app", Components: components}, clouds, PlanOptions{})
 }
 
 func component(name string, r configs.Resources) configs.Component {

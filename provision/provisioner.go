@@ -25,9 +25,28 @@ type Config struct {
 	Journal *cluster.Journal
 	Runner  terraform.Runner
 	Clouds  []Cloud
-	// Tags are put on all that is created, beside levin-run, levin-component and
-	// levin-owner (the local user, unless it is among Tags).
+	// Tags are put on all that is created, beside levin-run, levin-component,
+	// levin-expires and levin-owner (the local user, unless it is among Tags).
 	Tags map[string]string
+
+	// TTL is how long a machine may live before its cloud ends it; 0 is for ever.
+	// While a machine is wanted its end is put off; see Extend.
+	TTL time.Duration
+	// Unreached is after how long a machine that nobody has ever reached ends itself;
+	// 0 leaves that to the module.
+	Unreached time.Duration
+	// Extend moves the time at which a machine ends itself. It is asked when half of
+	// the TTL is over, and again until it succeeds. An error that wraps
+	// ErrExpiryFixed says that this machine's end cannot be moved; nil says so of all.
+	Extend func(ctx context.Context, m cluster.Machine, until time.Time) error
+	// Ingress gives the addresses (CIDR) that may reach machines. It is asked once,
+	// and only when a module has a firewall.
+	Ingress func(ctx context.Context) ([]string, error)
+	// Backend is where Terraform keeps the states; nil is beside the roots.
+	// BackendEnv is added to Terraform's environment for it; what a cloud needs there
+	// goes before.
+	Backend    *terraform.Backend
+	BackendEnv map[string]string
 
 	// Window is how long a group stays open after the last request that joined it,
 	// and a twentieth of how long it stays open at all; default 5 ms.
@@ -43,13 +62,14 @@ type Request struct {
 	Number    int               // distinguishes the component's machines; part of the name
 	Resources configs.Resources // as the component asked
 	Choice    Choice            // the plan's answer for the component
+	Ports     []int             // TCP ports that its firewall opens, beside 22
 }
 
 // Provisioner gives a run its machines and takes them away again.
 //
 // It owns every goroutine it starts: one for each group that is not destroyed,
-// and one for each call of a cloud's fast path. Close ends them and waits. All
-// methods are safe for concurrent use.
+// one for each call of a cloud's fast path, and one that puts off the end of
+// machines. Close ends them and waits. All methods are safe for concurrent use.
 type Provisioner struct {
 	cfg    Config
 	clouds map[string]Cloud
@@ -73,12 +93,20 @@ type Provisioner struct {
 	groups   []*group
 	open     map[place]*group // groups that still take requests
 	groupNo  int
-	failures map[offerKey]time.Time // offers that were out of capacity or quota
-	troubles []error                // changes that the store refused while cleaning up
-	changed  chan struct{}          // closed and replaced when a machine or a group has moved
+	troubles []error              // changes that the store refused while cleaning up
+	changed  chan struct{}        // closed and replaced when a machine or a group has moved
+	cut      map[string]time.Time // by cloud: when an apply failed last, which may have lost machines from the state
+	swept    sweepResult          // of the last sweep
+	watching bool                 // the goroutine that puts off ends was started
+
+	asks  sync.Mutex
+	asked []stopping // machines that Stop was called for and that nobody has dealt with yet
 
 	confirm   sync.Mutex
 	confirmed []*machine // ended by their fast path; their end is not committed yet
+
+	readied chan struct{} // a machine got ready: its end is to be put off
+	ingress ingress
 }
 
 // place is what the machines of one group share.
@@ -92,12 +120,18 @@ type machine struct {
 	group  *group
 	stored bool // the row is committed
 
+	applying bool // Terraform is working on a root that has it
+
 	answer   chan outcome // holds what Create is waiting for; nil for a recovered machine
 	answered bool
 
 	fast      bool // the fast path is running
 	fastAsked bool // the fast path was begun by this process
+	fastError bool // and failed the last time
 	stuck     bool // nothing more is tried for it alone; its group's end, if it has one, tries again
+
+	extendAt time.Time // when its end is to be put off; zero: never
+	fixed    bool      // its end cannot be put off
 }
 
 // outcome is what a try to create a machine came to.
@@ -108,7 +142,8 @@ type outcome struct {
 	// same offer deserves a second try.
 	innocent bool
 	// busy says that all that the cloud has is taken.
-	busy bool
+	busy    bool
+	machine string // its name
 }
 
 // New makes a Provisioner for a run that begins. For a run that has machines or
@@ -130,8 +165,9 @@ func New(cfg Config) (*Provisioner, error) {
 		writeRoot: func(dir string, root terraform.Root) error { return root.Write(dir) },
 		machines:  map[string]*machine{},
 		open:      map[place]*group{},
-		failures:  map[offerKey]time.Time{},
 		changed:   make(chan struct{}),
+		cut:       map[string]time.Time{},
+		readied:   make(chan struct{}, 1),
 	}
 	for _, c := range cfg.Clouds {
 		if p.clouds[c.Name()] != nil {
@@ -225,7 +261,7 @@ func (p *Provisioner) machineEvent(t cluster.EventType, row cluster.Machine) clu
 	e.Component, e.Machine = row.Component, row.Name
 	e.Cloud, e.Region, e.Zone, e.Offer = row.Cloud, row.Region, row.Zone, row.Type
 	e.Address = row.Address
-	e.PricePerHour = row.PricePerHour
+	e.PricePerHour, e.Spot = row.PricePerHour, row.Spot
 	return e
 }
 

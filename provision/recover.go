@@ -3,6 +3,9 @@ package provision
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"github.com/levinrun/levin/cluster"
 )
 
 // Recover makes a Provisioner for a run that has machines and groups already,
@@ -32,11 +35,14 @@ func Recover(ctx context.Context, cfg Config) (*Provisioner, error) {
 	for _, row := range groups {
 		g := p.newGroup(place{row.Cloud, row.Region})
 		g.row = row
-		g.recovered, g.applied = true, true
+		g.recovered = true
 		g.shut()
 		byID[row.ID] = g
 		if !row.State.Final() {
 			p.groups = append(p.groups, g)
+		}
+		if row.State == cluster.GroupApplying {
+			p.cut[row.Cloud] = time.Time{} // how long ago is not known; the state is read before anything is swept
 		}
 	}
 	p.groupNo = len(groups)

@@ -74,7 +74,7 @@ func TestRecoverAtEachStep(t *testing.T) {
 		},
 	}
 	for name, crash := range steps {
-		for _, o := range []Offer{slowSmall, fastSmall} {
+		for _, o := range []Offer{slowSmall, fastSmall, vmSmall} {
 			t.Run(name+" "+o.Cloud, func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					b := newBench(t, nil)
@@ -114,7 +114,7 @@ func TestRecoverFromRows(t *testing.T) {
 		{cluster.GroupDestroying, cluster.MachineGone},
 		{cluster.GroupDestroyed, cluster.MachineGone},
 	} {
-		for _, cloud := range []string{"slow", "fast"} {
+		for _, cloud := range []string{"slow", "fast", "vm"} {
 			t.Run(fmt.Sprintf("%s %s %s", s.group, s.machine, cloud), func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					b := newBench(t, nil)
@@ -193,7 +193,7 @@ func (b *bench) rows(cloud string, group cluster.GroupState, machine cluster.Mac
 // With its folder a group loses the state. What the cloud itself can confirm is
 // gone; for the rest Wait speaks up.
 func TestRecoverWithoutFolder(t *testing.T) {
-	for _, cloud := range []string{"slow", "fast"} {
+	for _, cloud := range []string{"slow", "fast", "vm"} {
 		t.Run(cloud, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				b := newBench(t, nil)
@@ -204,7 +204,7 @@ func TestRecoverWithoutFolder(t *testing.T) {
 				}
 				b.StopAll("cleaning up")
 				left, err := b.Wait(t.Context())
-				if cloud == "fast" {
+				if cloud != "slow" {
 					if err != nil || len(left) > 0 || len(b.world.alive) > 0 {
 						t.Errorf("Wait gave %v and %v; alive are %v", left, err, b.world.alive)
 					}

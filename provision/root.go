@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/terraform"
@@ -16,7 +19,12 @@ func (g *group) prepare(ctx context.Context) error {
 	}
 	module, providers, err := g.cloud.Module(ctx, g.where.region)
 	if err != nil {
-		return fmt.Errorf("preparing Terraform for %s: %w", g.where.cloud, err)
+		return fmt.Errorf("preparing Terraform for %s: %w", g.where.cloud, understand(g.cloud, err))
+	}
+	if len(g.p.cfg.BackendEnv) > 0 {
+		env := maps.Clone(g.p.cfg.BackendEnv)
+		maps.Copy(env, providers.Env)
+		providers.Env = env
 	}
 	g.module, g.providers = module, providers
 	return nil
@@ -30,8 +38,11 @@ func (g *group) root(machines []*machine) terraform.Root {
 		Module:       g.module,
 		Machines:     map[string]terraform.MachineInput{},
 		SSHPublicKey: g.p.cfg.PubKey,
-		Tags:         g.p.tags,
+		IngressCIDRs: g.ingress,
+		Tags:         g.tags,
+		TTL:          seconds(g.p.cfg.TTL),
 		Extra:        g.module.Variables,
+		Backend:      g.p.cfg.Backend,
 	}
 	for _, m := range machines {
 		root.Machines[m.row.Name] = m.input
@@ -40,9 +51,9 @@ func (g *group) root(machines []*machine) terraform.Root {
 }
 
 // blame finds the machines that Terraform names in the errors of an apply: their
-// names are the keys under which the module creates them. Each failure has the
-// kind of the whole and Terraform's words about that machine alone.
-func blame(err error, machines []*machine) map[*machine]error {
+// names are the keys under which the module creates them. Each failure is what
+// the cloud's table makes of Terraform's words about that machine alone.
+func blame(cloud Cloud, err error, machines []*machine) map[*machine]error {
 	var apply *terraform.ApplyError
 	if !errors.As(err, &apply) {
 		return nil
@@ -59,12 +70,39 @@ func blame(err error, machines []*machine) map[*machine]error {
 			continue
 		}
 		words := &terraform.ApplyError{Command: apply.Command, Diagnostics: own, Err: apply.Err}
-		blamed[m] = &cluster.Failure{
+		blamed[m] = understand(cloud, &cluster.Failure{
 			Kind:  cluster.KindOf(err),
 			What:  "Terraform could not create machine " + m.row.Name,
 			Words: words.Error(),
 			Err:   words,
-		}
+		})
 	}
 	return blamed
+}
+
+// seconds rounds up to whole ones, which is how modules count.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// ingress remembers who may reach machines.
+type ingress struct {
+	turn  sync.Mutex // held by the one who asks
+	known []string
+}
+
+// ask asks once; after a failure, again.
+func (i *ingress) ask(ctx context.Context, ask func(context.Context) ([]string, error)) ([]string, error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	if i.known != nil {
+		return i.known, nil
+	}
+	if ask == nil {
+		return nil, errors.New("nothing says who may reach the machines behind their firewall")
+	}
+	cidrs, err := ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i.known = cidrs
+	return cidrs, nil
 }

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,16 +30,43 @@ const fastTimeout = 2 * time.Minute
 // Terraform is interrupted if nobody wants any machine of its group. Stopping
 // twice is one stop; a name that is not this run's does nothing.
 func (p *Provisioner) Stop(name, reason string) {
+	p.stopNamed(name, stopOrder{reason: reason})
+}
+
+// GiveUp is Stop for a machine that was created and is of no use: one that never
+// answered. For a few minutes every run tries its offer after the others, unless
+// it was the caller who lost patience (an err that is context.Canceled).
+func (p *Provisioner) GiveUp(name, reason string, err error) {
+	o := stopOrder{reason: reason, err: err, doubt: !errors.Is(err, context.Canceled)}
+	p.stopNamed(name, o)
+}
+
+// stopNamed stops one machine. Whoever gets to it first deals with all that were
+// asked for meanwhile, so that machines whose work ends together do not wait for
+// a commit each.
+func (p *Provisioner) stopNamed(name string, o stopOrder) {
+	p.asks.Lock()
+	p.asked = append(p.asked, stopping{name: name, order: o})
+	p.asks.Unlock()
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.machines[name]
-	if m == nil {
-		return
+	p.asks.Lock()
+	asked := p.asked
+	p.asked = nil
+	p.asks.Unlock()
+	var known []stopping
+	for _, s := range asked {
+		if s.machine = p.machines[s.name]; s.machine != nil {
+			known = append(known, s)
+		}
 	}
-	p.stop(stopOrder{reason: reason}, m)
-	p.finish(m)
-	if m.group != nil {
-		m.group.start()
+	p.stopEach(known)
+	for _, s := range known {
+		p.finish(s.machine)
+		if s.machine.group != nil {
+			s.machine.group.start()
+		}
 	}
 }
 
@@ -71,20 +99,39 @@ func (p *Provisioner) sorted() []*machine {
 // stopOrder says why machines are to stop.
 type stopOrder struct {
 	reason   string
-	err      error // why it could not be created, when that is why
+	err      error // why it could not be created or used, when that is why
 	innocent bool  // see outcome
+	doubt    bool  // it was created, and its offer is not to be trusted for a while
 }
 
-// stop commits that machines are to stop, answers those who wait for them, and
-// begins to end them. Machines that are stopping already are left out. mu is
-// held.
+// stopping is a machine that is to stop, and why.
+type stopping struct {
+	name    string
+	machine *machine
+	order   stopOrder
+}
+
+// stop is stopEach for machines that stop for one reason. mu is held.
 func (p *Provisioner) stop(o stopOrder, machines ...*machine) {
+	all := make([]stopping, len(machines))
+	for i, m := range machines {
+		all[i] = stopping{machine: m, order: o}
+	}
+	p.stopEach(all)
+}
+
+// stopEach commits that machines are to stop, and what that says about their
+// offers, answers those who wait for them, and begins to end them. Machines that
+// are stopping already are left out. mu is held.
+func (p *Provisioner) stopEach(all []stopping) {
 	now := p.cfg.Now()
 	var c cluster.Change
-	var stopped []*machine
-	for _, m := range machines {
+	var stopped []stopping
+	seen := map[*machine]bool{}
+	for _, s := range all {
+		m, o := s.machine, s.order
 		switch {
-		case m.row.State == cluster.MachineStopping, m.row.State == cluster.MachineGone:
+		case m.row.State == cluster.MachineStopping, m.row.State == cluster.MachineGone, seen[m]:
 			continue
 		case !m.stored:
 			// Nothing was written down, so nothing was created.
@@ -96,6 +143,7 @@ func (p *Provisioner) stop(o stopOrder, machines ...*machine) {
 			m.reply(o.answer(m))
 			continue
 		}
+		seen[m] = true
 		row := m.row
 		row.State, row.StopRequestedAt = cluster.MachineStopping, now
 		e := p.machineEvent(cluster.EventMachineStopRequested, row)
@@ -106,18 +154,23 @@ func (p *Provisioner) stop(o stopOrder, machines ...*machine) {
 		}
 		c.Machines = append(c.Machines, row)
 		c.Events = append(c.Events, e)
-		stopped = append(stopped, m)
+		for _, cd := range o.cooldowns(m, now) {
+			if !slices.Contains(c.Cooldowns, cd) { // a hundred machines of a group say the same
+				c.Cooldowns = append(c.Cooldowns, cd)
+			}
+		}
+		stopped = append(stopped, s)
 	}
 	if len(stopped) > 0 {
 		p.record(c)
 	}
-	for i, m := range stopped {
-		m.row = c.Machines[i]
-		m.reply(o.answer(m))
-		p.finish(m)
+	for i, s := range stopped {
+		s.machine.row = c.Machines[i]
+		s.machine.reply(s.order.answer(s.machine))
+		p.finish(s.machine)
 	}
-	for _, m := range machines {
-		if g := m.group; g != nil {
+	for _, s := range all {
+		if g := s.machine.group; g != nil {
 			poke(g.wake)
 			if g.interrupt != nil && len(g.live()) == 0 {
 				g.interrupt()
@@ -127,10 +180,24 @@ func (p *Provisioner) stop(o stopOrder, machines ...*machine) {
 	p.notify()
 }
 
+// cooldowns are what the end of a machine teaches about its offer.
+func (o stopOrder) cooldowns(m *machine, now time.Time) []cluster.Cooldown {
+	switch {
+	case o.innocent, m.offer.Cloud == "":
+		return nil
+	case o.doubt:
+		return []cluster.Cooldown{{
+			Cloud: m.offer.Cloud, Region: m.offer.Region, Zone: m.offer.Zone, Type: m.offer.Type, Spot: m.offer.Spot,
+			Kind: cluster.Transient, Words: "a machine that was created could not be reached", Until: now.Add(cooldownDoubt),
+		}}
+	}
+	return cooldowns(m.offer, o.err, now)
+}
+
 // answer is what Create hears of a machine that stops before it was ready.
 func (o stopOrder) answer(m *machine) outcome {
 	if o.err != nil {
-		return outcome{err: o.err, innocent: o.innocent}
+		return outcome{err: o.err, innocent: o.innocent, machine: m.row.Name}
 	}
 	return outcome{err: &cluster.Failure{
 		Kind: cluster.Interrupted,
@@ -151,7 +218,7 @@ func (m *machine) reply(out outcome) {
 // creating at this moment is left until Terraform is through: ending it now could
 // miss it, and could fail the others of its group. mu is held.
 func (p *Provisioner) finish(m *machine) {
-	creating := !m.row.CreatingAt.IsZero() && m.row.ReadyAt.IsZero() && m.group != nil && !m.group.applied
+	creating := m.applying && m.row.ReadyAt.IsZero()
 	if m.row.State != cluster.MachineStopping || m.fastAsked || creating {
 		return
 	}
@@ -167,6 +234,11 @@ func (p *Provisioner) finish(m *machine) {
 		}
 		return
 	}
+	p.askToEnd(m, stopper)
+}
+
+// askToEnd begins the fast path for a machine. mu is held.
+func (p *Provisioner) askToEnd(m *machine, stopper Stopper) {
 	m.fast = true
 	row := m.row.Clone()
 	p.spawn(func() {
@@ -196,7 +268,7 @@ func (p *Provisioner) ended(m *machine, err error) {
 	p.confirm.Unlock()
 	p.gone(nil, confirmed...)
 
-	m.fast = false
+	m.fast, m.fastError = false, err != nil
 	switch {
 	case m.row.State == cluster.MachineGone:
 		// Here, by another's batch, or because Terraform was faster.
@@ -210,7 +282,7 @@ func (p *Provisioner) ended(m *machine, err error) {
 		p.record(cluster.Change{Machines: []cluster.Machine{m.row}})
 	default:
 		e := p.machineEvent("", m.row)
-		e.Message = fmt.Sprintf("%s did not end machine %s; Terraform will", m.row.Cloud, m.row.Name)
+		e.Message = fmt.Sprintf("%s did not end machine %s; Terraform does, or it is asked again", m.row.Cloud, m.row.Name)
 		p.warn(e, err)
 	}
 	if m.group != nil {

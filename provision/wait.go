@@ -9,21 +9,28 @@ import (
 	"github.com/levinrun/levin/cluster"
 )
 
-// Wait waits until every machine is gone and every group is destroyed. It gives
-// the machines that are not, with a *cluster.Failure of kind Unclean, when ctx
-// ends before that or when what is left has failed to go for good. The failure
-// may also tell of groups that have no machine left, and of changes that the
+// Wait waits until every machine is gone and every group is destroyed. Then it
+// searches the clouds by tag for what Terraform's states have lost, and removes
+// it (see Sweeper). It gives the machines that are not gone, with a
+// *cluster.Failure of kind Unclean, when ctx ends before that or when what is left
+// has failed to go for good. The failure may also tell of groups that have no
+// machine left, of clouds that could not be searched, and of changes that the
 // store refused.
 //
-// Wait stops nothing: StopAll comes first.
+// Wait stops nothing: StopAll comes first, and without it nothing is searched for.
 func (p *Provisioner) Wait(ctx context.Context) ([]cluster.Machine, error) {
 	for {
 		p.mu.Lock()
 		settled, changed := p.settled(), p.changed
 		if settled || ctx.Err() != nil || p.closed {
-			left, err := p.left(settled)
+			sweep := settled && !p.closed && p.taking.Err() != nil
 			p.mu.Unlock()
-			return left, err
+			if sweep {
+				p.sweepAll(ctx)
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.left(settled)
 		}
 		p.mu.Unlock()
 		select {
@@ -77,11 +84,19 @@ func (p *Provisioner) left(settled bool) ([]cluster.Machine, error) {
 			words = append(words, fmt.Sprintf("group %s: %s", g.row.ID, g.row.Error))
 		}
 	}
+	machines = append(machines, p.swept.strays...)
+	for _, m := range p.swept.strays {
+		names = append(names, m.Name)
+	}
+	for _, err := range p.swept.errs {
+		words = append(words, err.Error())
+		causes = append(causes, err)
+	}
 	for _, err := range p.troubles {
 		words = append(words, "the store: "+err.Error())
 		causes = append(causes, err)
 	}
-	if len(machines) == 0 && len(dirs) == 0 && len(p.troubles) == 0 {
+	if len(machines) == 0 && len(dirs) == 0 && len(p.swept.errs) == 0 && len(p.troubles) == 0 {
 		return nil, nil
 	}
 	f := &cluster.Failure{Kind: cluster.Unclean, Err: errors.Join(causes...), Words: strings.Join(words, "\n  ")}
@@ -90,6 +105,8 @@ func (p *Provisioner) left(settled bool) ([]cluster.Machine, error) {
 		f.What = fmt.Sprintf("not confirmed gone: %s", strings.Join(names, ", "))
 	case len(dirs) > 0:
 		f.What = fmt.Sprintf("the machines of run %s are gone, and %d of its Terraform roots could not be destroyed", p.cfg.Run, len(dirs))
+	case len(p.swept.errs) > 0:
+		f.What = fmt.Sprintf("the machines of run %s are gone as far as Terraform knows, and it could not be made sure that nothing else is left", p.cfg.Run)
 	default:
 		f.What = fmt.Sprintf("all of run %s is gone, and the store could not be told everything", p.cfg.Run)
 	}

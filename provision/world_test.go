@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,13 +32,18 @@ type world struct {
 	roots map[string]terraform.Root  // by folder
 	state map[string]map[string]bool // by folder: names of machines in its state
 	alive map[string]bool            // machines that the cloud has
+	made  map[string]Found           // what the clouds know of machines, by name; those that are gone too
+	extra map[string]Found           // keys and the like that exist, by id
 	calls []string                   // what was asked, in order
 	most  int                        // machines in the biggest root
+	env   map[string]string          // of the last apply
 
 	// Scripts; nil is success.
 	onApply   func(ctx context.Context, root terraform.Root) applied
 	onDestroy func(ctx context.Context, group string) error
 	onStop    func(ctx context.Context, m cluster.Machine) error
+	onFind    func(ctx context.Context, cloud string) error
+	onRemove  func(ctx context.Context, found []Found) error
 }
 
 // applied is how a scripted apply goes: machines that fail, with what Terraform
@@ -49,10 +55,16 @@ type applied struct {
 	half bool
 	// outputs are given although the apply failed.
 	outputs bool
+	// lost creates what fails and leaves it out of the state, as a provider does that
+	// dies.
+	lost bool
 }
 
 func newWorld() *world {
-	return &world{roots: map[string]terraform.Root{}, state: map[string]map[string]bool{}, alive: map[string]bool{}}
+	return &world{
+		roots: map[string]terraform.Root{}, state: map[string]map[string]bool{}, alive: map[string]bool{},
+		made: map[string]Found{}, extra: map[string]Found{},
+	}
 }
 
 func (w *world) writeRoot(dir string, r terraform.Root) error {
@@ -67,11 +79,12 @@ func (w *world) note(format string, args ...any) {
 	w.calls = append(w.calls, fmt.Sprintf(format, args...))
 }
 
-func (w *world) Apply(ctx context.Context, dir string, _ terraform.Providers) (terraform.Outputs, error) {
+func (w *world) Apply(ctx context.Context, dir string, p terraform.Providers) (terraform.Outputs, error) {
 	w.mu.Lock()
 	root := w.roots[dir]
 	names := slices.Sorted(maps.Keys(root.Machines))
 	w.note("apply %s %s", root.Group, strings.Join(names, ","))
+	w.env = p.Env
 	script := w.onApply
 	w.mu.Unlock()
 	var how applied
@@ -90,10 +103,19 @@ func (w *world) Apply(ctx context.Context, dir string, _ terraform.Providers) (t
 			delete(w.alive, name)
 		}
 	}
+	key := Found{Cloud: root.Module.Name, Kind: "key", ID: "key-" + root.Group, Run: root.Run}
+	w.extra[key.ID] = key
 	machines := map[string]terraform.MachineOutput{}
 	for i, name := range names {
-		if (how.failing[name] == nil && how.err == nil) || how.half {
-			w.state[dir][name], w.alive[name] = true, true
+		fails := how.failing[name] != nil || how.err != nil
+		if fails && how.lost && !w.state[dir][name] {
+			w.make(root, name)
+		}
+		if !fails || how.half {
+			if !w.state[dir][name] {
+				w.make(root, name)
+			}
+			w.state[dir][name] = true
 			machines[name] = terraform.MachineOutput{Address: "10.0.0.1", Port: 1000 + i, User: "levin", HostKey: "ssh-ed25519 AAAA", CloudID: "i-" + name}
 		}
 	}
@@ -114,6 +136,25 @@ func (w *world) Apply(ctx context.Context, dir string, _ terraform.Providers) (t
 	return outputs, nil
 }
 
+// make creates a machine of a root. mu is held.
+func (w *world) make(root terraform.Root, name string) {
+	in := root.Machines[name]
+	component, _ := in.Extra["component"].(string)
+	w.alive[name] = true
+	w.made[name] = Found{
+		Cloud: root.Module.Name, Zone: in.Zone, Kind: "machine", ID: "i-" + name, Name: name, Run: root.Run, Component: component,
+		Owner: root.Tags["levin-owner"], Type: in.Type, Spot: in.Spot, Status: StatusRunning, ExpiresAt: expiryOf(root.Tags),
+	}
+}
+
+func expiryOf(tags map[string]string) time.Time {
+	n, err := strconv.ParseInt(tags["levin-expires"], 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
 func (w *world) Destroy(ctx context.Context, dir string, _ terraform.Providers) error {
 	group := filepath.Base(dir)
 	w.mu.Lock()
@@ -131,6 +172,7 @@ func (w *world) Destroy(ctx context.Context, dir string, _ terraform.Providers) 
 		delete(w.alive, name)
 	}
 	delete(w.state, dir)
+	delete(w.extra, "key-"+group)
 	return nil
 }
 
@@ -167,12 +209,16 @@ func (c *scripted) Offers(_ context.Context, r configs.Resources) ([]Offer, erro
 	return fit, nil
 }
 
-func (c *scripted) Module(context.Context, string) (terraform.Module, terraform.Providers, error) {
-	return terraform.Module{Name: c.name, Files: fstest.MapFS{}}, terraform.Providers{}, nil
+func (c *scripted) Module(_ context.Context, region string) (terraform.Module, terraform.Providers, error) {
+	m := terraform.Module{Name: c.name, Files: fstest.MapFS{}}
+	if region != "" {
+		m.Variables = map[string]any{"region": region}
+	}
+	return m, terraform.Providers{Env: map[string]string{"CLOUD": c.name}}, nil
 }
 
 func (c *scripted) Input(o Offer, _ configs.Resources) (terraform.MachineInput, error) {
-	return terraform.MachineInput{Type: o.Type, Zone: o.Zone}, nil
+	return terraform.MachineInput{Type: o.Type, Zone: o.Zone, Spot: o.Spot}, nil
 }
 
 func (c *scripted) Target(m cluster.Machine, keyFile string) (cluster.Target, error) {
@@ -199,6 +245,97 @@ func (c quick) Stop(ctx context.Context, m cluster.Machine) error {
 	return nil
 }
 
+// Judge understands words that begin with a kind, and perhaps a scope:
+// "quota@region: too many".
+func (c *scripted) Judge(words string) (Verdict, bool) {
+	head, _, ok := strings.Cut(words, ": ")
+	kind, scope, _ := strings.Cut(head, "@")
+	v := Verdict{Kind: cluster.FailureKind(kind), Scope: Scope(scope)}
+	switch v.Kind {
+	case cluster.Capacity, cluster.Quota, cluster.Price, cluster.Throttled, cluster.Transient, cluster.BadRequest:
+	case cluster.Auth:
+		v.Next = "sign in"
+	default:
+		ok = false
+	}
+	return v, ok
+}
+
+// vm is a cloud of a world that has everything a cloud can have.
+type vm struct{ quick }
+
+func (c vm) Module(ctx context.Context, region string) (terraform.Module, terraform.Providers, error) {
+	m, p, err := c.quick.Module(ctx, region)
+	m.HostKeys, m.Firewall = true, true
+	return m, p, err
+}
+
+func (c vm) Find(ctx context.Context, run string) ([]Found, error) {
+	w := c.world
+	w.mu.Lock()
+	w.note("find %s %s", c.name, run)
+	script := w.onFind
+	w.mu.Unlock()
+	if script != nil {
+		if err := script(ctx, c.name); err != nil {
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var found []Found
+	for _, list := range []map[string]Found{w.made, w.extra} {
+		for _, key := range slices.Sorted(maps.Keys(list)) {
+			f := list[key]
+			if f.Cloud == c.name && (run == "" || f.Run == run) && (f.Kind != "machine" || w.alive[f.Name]) {
+				found = append(found, f)
+			}
+		}
+	}
+	return found, nil
+}
+
+func (c vm) Remove(ctx context.Context, found []Found) error {
+	w := c.world
+	w.mu.Lock()
+	for _, f := range found {
+		w.note("remove %s", f.ID)
+	}
+	script := w.onRemove
+	w.mu.Unlock()
+	if script != nil {
+		if err := script(ctx, found); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range found {
+		delete(w.alive, f.Name)
+		delete(w.extra, f.ID)
+	}
+	return nil
+}
+
+func (c vm) Status(_ context.Context, m cluster.Machine) (Status, string, error) {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	if c.world.alive[m.Name] {
+		return StatusRunning, "", nil
+	}
+	return StatusGone, "Client.UserInitiatedShutdown", nil
+}
+
+func (c vm) Extend(_ context.Context, m cluster.Machine, until time.Time) error {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	c.world.note("extend %s", m.Name)
+	f := c.world.made[m.Name]
+	f.ExpiresAt = until
+	c.world.made[m.Name] = f
+	return nil
+}
+
 const testRun = "app-abc123"
 
 // bench is a Provisioner in a world, with all that a test looks at.
@@ -219,7 +356,8 @@ func offer(cloud, typ string, price float64) Offer {
 }
 
 // newBench makes a bench with cloud "slow", which only Terraform can end, and
-// cloud "fast", which has a fast path. Its Close is left to the test's end.
+// cloud "fast", which has a fast path, and cloud "vm", which has all that a cloud can
+// have. Its Close is left to the test's end.
 func newBench(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
 	w := newWorld()
@@ -245,9 +383,11 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 func (b *bench) config(change func(*Config)) Config {
 	slow := &scripted{"slow", b.world, []Offer{offer("slow", "small", 1), offer("slow", "big", 2)}}
 	fast := quick{&scripted{"fast", b.world, []Offer{offer("fast", "small", 1), offer("fast", "big", 2)}}}
+	vm := vm{quick{&scripted{"vm", b.world, []Offer{offer("vm", "small", 1), offer("vm", "big", 2)}}}}
 	cfg := Config{
 		Run: testRun, Dir: b.dir, KeyFile: filepath.Join(b.dir, "key"), PubKey: "ssh-ed25519 AAAA",
-		Journal: b.journal, Runner: b.world, Clouds: []Cloud{slow, fast},
+		Journal: b.journal, Runner: b.world, Clouds: []Cloud{slow, fast, vm},
+		Ingress: func(context.Context) ([]string, error) { return []string{"192.0.2.1/32"}, nil },
 	}
 	if change != nil {
 		change(&cfg)
@@ -347,6 +487,9 @@ func (b *bench) nothingLeft() {
 			t.Errorf("leaked: the state in %s lists %s", dir, name)
 		}
 	}
+	for id := range b.world.extra {
+		t.Errorf("leaked: %s exists", id)
+	}
 	b.world.mu.Unlock()
 	for _, g := range b.groups() {
 		if g.State != cluster.GroupDestroyed {
@@ -390,21 +533,24 @@ func (b *bench) nothingLeft() {
 }
 
 // applyError is what the Runner gives when machines of a root fail: one
-// diagnostic each, in one failure of one kind.
+// diagnostic each, and a kind that says nothing about them.
 func applyError(failing map[string]*cluster.Failure) error {
 	e := &terraform.ApplyError{Err: fmt.Errorf("exit status 1")}
-	f := &cluster.Failure{What: "Terraform could not apply the group", Err: e}
 	for _, name := range slices.Sorted(maps.Keys(failing)) {
-		f.Kind = failing[name].Kind
 		e.Diagnostics = append(e.Diagnostics, terraform.Diagnostic{
 			Severity: "error", Summary: failing[name].Words,
 			Address: fmt.Sprintf("module.machines.thing.machine[%q]", name),
 		})
 	}
-	f.Words = e.Error()
-	return f
+	return &cluster.Failure{Kind: cluster.Provisioning, What: "Terraform could not apply the group", Words: e.Error(), Err: e}
 }
 
+// refuse is a failure in words that the clouds of these tests understand.
 func refuse(kind cluster.FailureKind, words string) *cluster.Failure {
-	return &cluster.Failure{Kind: kind, Words: words}
+	return &cluster.Failure{Words: string(kind) + ": " + words}
+}
+
+// refuseIn is refuse with a scope.
+func refuseIn(kind cluster.FailureKind, scope Scope, words string) *cluster.Failure {
+	return &cluster.Failure{Words: string(kind) + "@" + string(scope) + ": " + words}
 }

@@ -17,7 +17,7 @@ import (
 
 // command is one Terraform command.
 type command struct {
-	name      string // "init", "apply", "destroy"
+	name      string // as in ApplyError.Command
 	dir       string // absolute
 	providers Providers
 	env       map[string]string // beyond that of all commands

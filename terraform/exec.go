@@ -36,9 +36,11 @@ type Config struct {
 // Exec is the Runner that runs a terraform or tofu binary.
 //
 // An Apply or a Destroy is one Terraform process, with one more for `init` when
-// no root with the same set of providers was ever initialised.
+// no root with the same set of providers was ever initialised. A root with a
+// backend costs one more `init`, and a Destroy of it two looks at the state.
 type Exec struct {
 	cfg       Config
+	reattach  map[string]Reattach // of the user's environment
 	processes *processes
 	turns     turns // by folder: calls on one queue
 }
@@ -83,7 +85,11 @@ func NewRunner(cfg Config) (*Exec, error) {
 		}
 		*dir = abs
 	}
-	return &Exec{cfg: cfg, processes: newProcesses(cfg.MaxProcesses)}, nil
+	reattach, err := userReattach(cfg.Env)
+	if err != nil {
+		return nil, err
+	}
+	return &Exec{cfg: cfg, reattach: reattach, processes: newProcesses(cfg.MaxProcesses)}, nil
 }
 
 // defaultProcesses is MaxProcesses for so many cores and bytes of memory; 0 bytes
@@ -106,12 +112,15 @@ func (x *Exec) Apply(ctx context.Context, dir string, p Providers) (Outputs, err
 	if err := x.initialise(ctx, dir, p); err != nil {
 		return nil, err
 	}
+	if err := x.restore(ctx, dir, p); err != nil {
+		return nil, err // what the state does not know would be created a second time
+	}
 	out := x.newStream(dir)
 	err = x.run(ctx, command{name: "apply", dir: dir, providers: p, out: out, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		// ApplyJSON would start a `terraform version` first, in each instance; Find has
 		// asked already. The last argument stands where a plan file could.
 		return tf.Apply(ctx, tfexec.Refresh(false), tfexec.Backup("-"), tfexec.LockTimeout(stateLock),
-			tfexec.Parallelism(parallelism), tfexec.Reattach(reattachInfo(p)), tfexec.DirOrPlan("-json"))
+			tfexec.Parallelism(parallelism), tfexec.Reattach(x.reattachInfo(p)), tfexec.DirOrPlan("-json"))
 	}})
 	if err != nil {
 		return nil, err
@@ -126,10 +135,23 @@ func (x *Exec) Destroy(ctx context.Context, dir string, p Providers) error {
 		return err
 	}
 	defer release()
-	if left, err := Resources(dir); err != nil || len(left) == 0 {
-		return err // it was never applied, or never got as far as creating
+	remote, err := readBackend(dir)
+	if err != nil {
+		return (&ApplyError{Command: "destroy", Err: err}).Failure(ctx, dir)
+	}
+	if remote == "" {
+		if left, err := Resources(dir); err != nil || len(left) == 0 {
+			return err // it was never applied, or never got as far as creating
+		}
 	}
 	if err := x.initialise(ctx, dir, p); err != nil {
+		return err
+	}
+	notRestored := x.restore(ctx, dir, p) // what can be removed is removed all the same
+	if notRestored != nil && ctx.Err() != nil {
+		return notRestored
+	}
+	if left, err := x.resources(ctx, dir, p); err != nil || len(left) == 0 {
 		return err
 	}
 	// What the state says is deleted without a look first: whoever calls knows that
@@ -138,7 +160,7 @@ func (x *Exec) Destroy(ctx context.Context, dir string, p Providers) error {
 	for _, look := range []bool{false, true} {
 		err = x.run(ctx, command{name: "destroy", urgent: true, dir: dir, providers: p, out: x.newStream(dir), run: func(ctx context.Context, tf *tfexec.Terraform) error {
 			return tf.Destroy(ctx, tfexec.Refresh(look), tfexec.Backup("-"), tfexec.LockTimeout(stateLock),
-				tfexec.Parallelism(parallelism), tfexec.Reattach(reattachInfo(p)), tfexec.Dir("-json")) // see Apply
+				tfexec.Parallelism(parallelism), tfexec.Reattach(x.reattachInfo(p)), tfexec.Dir("-json")) // see Apply
 		}})
 		if err == nil || ctx.Err() != nil {
 			break
@@ -147,7 +169,7 @@ func (x *Exec) Destroy(ctx context.Context, dir string, p Providers) error {
 	if err != nil {
 		return err
 	}
-	left, err := Resources(dir)
+	left, err := x.resources(ctx, dir, p)
 	if err != nil {
 		return err
 	}
@@ -155,7 +177,8 @@ func (x *Exec) Destroy(ctx context.Context, dir string, p Providers) error {
 		return &cluster.Failure{
 			Kind: cluster.Unclean,
 			What: fmt.Sprintf("terraform destroy ended well in %s, and its state still holds %s", dir, strings.Join(left, ", ")),
-			Next: "look into " + stateFile + " and " + erroredFile + " there, and remove by hand what still exists",
+			Next: "look into " + stateFile + " (or the state's backend) and " + erroredFile + " there, and remove by hand what still exists",
+			Err:  notRestored,
 		}
 	}
 	return nil
@@ -178,20 +201,4 @@ func (x *Exec) newStream(dir string) *stream {
 	return &stream{progress: func(line string) {
 		x.cfg.Logger.Debug("terraform", "root", filepath.Base(dir), "says", line)
 	}}
-}
-
-// reattachInfo is what terraform-exec puts into TF_REATTACH_PROVIDERS.
-func reattachInfo(p Providers) tfexec.ReattachInfo {
-	if len(p.Reattach) == 0 {
-		return nil
-	}
-	info := tfexec.ReattachInfo{}
-	for source, r := range p.Reattach {
-		info[source] = tfexec.ReattachConfig{
-			Protocol: r.Protocol, ProtocolVersion: r.ProtocolVersion, Pid: r.PID,
-			Test: true, // or Terraform would kill that process, which is this one
-			Addr: tfexec.ReattachConfigAddr{Network: r.Network, String: r.Address},
-		}
-	}
-	return info
 }

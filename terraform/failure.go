@@ -40,7 +40,7 @@ func (d Diagnostic) String() string {
 // ApplyError is a Terraform command that did not succeed: what it said, so that
 // a cloud's table can tell what kind of failure it was.
 type ApplyError struct {
-	Command     string // "init", "apply" or "destroy"
+	Command     string // "init", "apply", "destroy", "plan", "show", "state pull" or "state push"
 	Diagnostics []Diagnostic
 	Output      string // what it wrote that is not a diagnostic; may be empty
 	Err         error  // how the process ended

@@ -23,13 +23,14 @@ import (
 const (
 	dataDir  = ".terraform"          // what `terraform init` makes
 	lockName = ".terraform.lock.hcl" // the providers it chose
-	setName  = "levin-set"           // in a root's dataDir: the set it was copied from
+	setName  = "levin-set"           // in a root's dataDir: the set it was copied from, and for which backend
 )
 
 // initialise gives a root what `terraform init` would. Init runs once for each
 // set of providers, in a folder of the cache; roots get a copy of what it made
 // there: the list of modules, whose places are the same in each root, and links
-// to the providers (D1).
+// to the providers (D1). A root with a backend needs an init of its own on top,
+// which fetches nothing any more.
 //
 // A lock lets one process initialise at a time, because Terraform's plugin cache
 // is not safe for parallel init (hashicorp/terraform#31964).
@@ -41,19 +42,47 @@ func (x *Exec) initialise(ctx context.Context, dir string, p Providers) error {
 	if err != nil {
 		return failed(err)
 	}
+	backend, err := readBackend(dir)
+	if err != nil {
+		return failed(err)
+	}
+	want := key
+	if backend != "" {
+		want += " " + digest(backend)
+	}
 	cache := filepath.Join(x.cfg.CacheDir, "terraform")
 	set := filepath.Join(cache, "sets", key)
 	if exists(set) {
-		if mark, err := os.ReadFile(filepath.Join(dir, dataDir, setName)); err == nil && string(mark) == key {
+		if mark, err := os.ReadFile(filepath.Join(dir, dataDir, setName)); err == nil && string(mark) == want {
 			return nil
 		}
 	} else if err := x.makeSet(ctx, cache, set, dir, p); err != nil {
 		return err
 	}
-	if err := copyInit(set, dir, key); err != nil {
+	if err := copyInit(set, dir); err != nil {
+		return failed(err)
+	}
+	if backend != "" {
+		if err := x.initBackend(ctx, dir, p); err != nil {
+			return err
+		}
+	}
+	// The mark comes last: without it all is made anew.
+	if err := os.WriteFile(filepath.Join(dir, dataDir, setName), []byte(want), 0o600); err != nil {
 		return failed(err)
 	}
 	return nil
+}
+
+// initBackend lets Terraform see the root's backend. The providers are there
+// already, so the plugin cache is not touched and no lock is needed.
+func (x *Exec) initBackend(ctx context.Context, dir string, p Providers) error {
+	return x.run(ctx, command{
+		name: "init", dir: dir, providers: p, out: &stream{}, firstWord: "Initializing",
+		run: func(ctx context.Context, tf *tfexec.Terraform) error {
+			return tf.Init(ctx, tfexec.Reattach(x.reattachInfo(p)))
+		},
+	})
 }
 
 // makeSet runs init for a set, unless another root has meanwhile.
@@ -97,7 +126,8 @@ func (x *Exec) makeSet(ctx context.Context, cache, set, dir string, p Providers)
 			"TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "true",
 		},
 		run: func(ctx context.Context, tf *tfexec.Terraform) error {
-			return tf.Init(ctx, tfexec.Reattach(reattachInfo(p)))
+			// The state of no root is the set's business.
+			return tf.Init(ctx, tfexec.Backend(false), tfexec.Reattach(x.reattachInfo(p)))
 		},
 	})
 	if err != nil {
@@ -110,51 +140,73 @@ func (x *Exec) makeSet(ctx context.Context, cache, set, dir string, p Providers)
 }
 
 // providerSet names what decides the outcome of init: the binary, what the root
-// and its module require, and which providers are served by this process.
+// and its module require, and which providers are served already.
 func (x *Exec) providerSet(dir string, p Providers) (string, error) {
 	needs, err := initNeeds(dir)
 	if err != nil {
 		return "", err
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s %s\n", x.cfg.Binary.Path, x.cfg.Binary.Version)
-	for _, source := range sortedKeys(p.Reattach) {
-		fmt.Fprintf(h, "reattach %s\n", source)
+	var h strings.Builder
+	fmt.Fprintf(&h, "%s %s\n", x.cfg.Binary.Path, x.cfg.Binary.Version)
+	for _, source := range sortedKeys(x.reattached(p)) {
+		fmt.Fprintf(&h, "reattach %s\n", source)
 	}
 	for _, need := range needs {
-		fmt.Fprintf(h, "%s\n", need)
+		fmt.Fprintf(&h, "%s\n", need)
 	}
-	return hex.EncodeToString(h.Sum(nil))[:32], nil
+	return digest(h.String()), nil
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
 }
 
 // initNeeds gives what init looks at in a root and its modules: the terraform
-// blocks, the places of modules, and the names that stand for a provider. What
-// the run's machines are is no part of it.
+// blocks without their backend, the places of modules, and the names that stand
+// for a provider. What the run's machines are is no part of it.
 func initNeeds(dir string) ([]string, error) {
+	files, err := configFiles(dir)
+	if err != nil {
+		return nil, err
+	}
 	var needs []string
-	for _, pattern := range []string{"*.tf", filepath.Join("modules", "*", "*.tf")} {
-		files, err := filepath.Glob(filepath.Join(dir, pattern))
+	for _, file := range files {
+		rel, err := filepath.Rel(dir, file)
 		if err != nil {
 			return nil, err
 		}
-		for _, file := range files {
-			rel, err := filepath.Rel(dir, file)
-			if err != nil {
-				return nil, err
-			}
-			src, err := os.ReadFile(file)
-			if err != nil {
-				return nil, err
-			}
-			of, err := fileNeeds(src, rel)
-			if err != nil {
-				return nil, err
-			}
-			needs = append(needs, of...)
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
 		}
+		of, err := fileNeeds(src, rel)
+		if err != nil {
+			return nil, err
+		}
+		needs = append(needs, of...)
 	}
 	slices.Sort(needs)
 	return slices.Compact(needs), nil
+}
+
+// configFiles gives the *.tf files of a root and of its modules, which may hold
+// modules of their own.
+func configFiles(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.tf"))
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(filepath.Join(dir, modulesDir), func(file string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && filepath.Ext(file) == ".tf" {
+			files = append(files, file)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return files, err
 }
 
 func fileNeeds(src []byte, name string) ([]string, error) {
@@ -167,7 +219,11 @@ func fileNeeds(src []byte, name string) ([]string, error) {
 	for _, block := range f.Body.(*hclsyntax.Body).Blocks {
 		switch block.Type {
 		case "terraform":
-			needs = append(needs, fmt.Sprintf("%s: terraform %s", place, src[block.OpenBraceRange.Start.Byte:block.CloseBraceRange.End.Byte]))
+			text := string(src[block.OpenBraceRange.Start.Byte:block.CloseBraceRange.End.Byte])
+			if b := backendBlock(block); b != nil {
+				text = string(src[block.OpenBraceRange.Start.Byte:b.TypeRange.Start.Byte]) + string(src[b.CloseBraceRange.End.Byte:block.CloseBraceRange.End.Byte])
+			}
+			needs = append(needs, fmt.Sprintf("%s: terraform %s", place, strings.Join(strings.Fields(text), " ")))
 		case "module":
 			need := fmt.Sprintf("%s: module %q", place, block.Labels)
 			for _, key := range []string{"source", "version"} {
@@ -209,9 +265,8 @@ func copyConfig(from, to string) error {
 	})
 }
 
-// copyInit gives dir the outcome of the set's init. The mark comes last: without
-// it all is copied anew.
-func copyInit(set, dir, key string) error {
+// copyInit gives dir the outcome of the set's init.
+func copyInit(set, dir string) error {
 	data := filepath.Join(dir, dataDir)
 	if err := os.RemoveAll(data); err != nil {
 		return err
@@ -229,7 +284,7 @@ func copyInit(set, dir, key string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(data, setName), []byte(key), 0o600)
+	return nil
 }
 
 func copyFile(from, to string) error {

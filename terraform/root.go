@@ -25,9 +25,12 @@ const (
 	modulesDir = "modules"
 )
 
-// interfaceVariables are what every module takes.
+// groupVariable is given to modules that declare it.
+const groupVariable = "group_id"
+
+// interfaceVariables are what modules take from their root.
 func interfaceVariables() []string {
-	return []string{"run_id", "machines", "ssh_public_key", "ingress_cidrs", "tags", "ttl_seconds"}
+	return []string{"run_id", groupVariable, "machines", "ssh_public_key", "ingress_cidrs", "tags", "ttl_seconds"}
 }
 
 // Write puts the root's files into dir, which is made when it does not exist.
@@ -42,27 +45,41 @@ func (r Root) Write(dir string) error {
 	if err := os.MkdirAll(module, 0o700); err != nil {
 		return fmt.Errorf("could not make the folder of a Terraform root: %w", err)
 	}
-	old, err := os.ReadDir(module)
-	if err != nil {
-		return fmt.Errorf("could not read a Terraform root: %w", err)
-	}
-	for _, e := range old {
-		if _, ok := files[path.Join(modulesDir, r.Module.Name, e.Name())]; !ok && path.Ext(e.Name()) == ".tf" {
-			if err := os.Remove(filepath.Join(module, e.Name())); err != nil {
-				return fmt.Errorf("could not remove what is no longer part of a Terraform root: %w", err)
-			}
-		}
+	if err := removeOld(module, path.Join(modulesDir, r.Module.Name), files); err != nil {
+		return fmt.Errorf("could not remove what is no longer part of a Terraform root: %w", err)
 	}
 	for _, name := range sortedKeys(files) {
 		file := filepath.Join(dir, filepath.FromSlash(name))
 		if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, files[name]) {
 			continue
 		}
-		if err := renameio.WriteFile(file, files[name], 0o600, renameio.WithTempDir(filepath.Dir(file))); err != nil {
+		err := os.MkdirAll(filepath.Dir(file), 0o700)
+		if err == nil {
+			err = renameio.WriteFile(file, files[name], 0o600, renameio.WithTempDir(filepath.Dir(file)))
+		}
+		if err != nil {
 			return fmt.Errorf("could not write a Terraform root: %w", err)
 		}
 	}
 	return nil
+}
+
+// removeOld removes the *.tf files below the folder of a module, whose name in the
+// root is given, that are not among files.
+func removeOld(folder, name string, files map[string][]byte) error {
+	return filepath.WalkDir(folder, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(file) != ".tf" {
+			return err
+		}
+		rel, err := filepath.Rel(folder, file)
+		if err != nil {
+			return err
+		}
+		if _, ok := files[path.Join(name, filepath.ToSlash(rel))]; ok {
+			return nil
+		}
+		return os.Remove(file)
+	})
 }
 
 // Files gives the root's files by slash-separated name. The same root gives the
@@ -76,19 +93,12 @@ func (r Root) Files() (map[string][]byte, error) {
 		return nil, fmt.Errorf("writing the root of group %s: %w", r.Group, err)
 	}
 	files := map[string][]byte{mainFile: main}
-	entries, err := fs.ReadDir(r.Module.Files, ".")
+	sources, err := r.Module.sources()
 	if err != nil {
-		return nil, fmt.Errorf("reading module %s: %w", r.Module.Name, err)
+		return nil, err
 	}
-	for _, e := range entries {
-		if e.IsDir() || path.Ext(e.Name()) != ".tf" {
-			continue
-		}
-		b, err := fs.ReadFile(r.Module.Files, e.Name())
-		if err != nil {
-			return nil, fmt.Errorf("reading module %s: %w", r.Module.Name, err)
-		}
-		files[path.Join(modulesDir, r.Module.Name, e.Name())] = b
+	for name, b := range sources {
+		files[path.Join(modulesDir, r.Module.Name, name)] = b
 	}
 	return files, nil
 }
@@ -103,6 +113,9 @@ func (r Root) check() error {
 			return fmt.Errorf("%q is a variable of every module and cannot be set for one", name)
 		}
 	}
+	if r.Backend != nil {
+		return r.Backend.check()
+	}
 	return nil
 }
 
@@ -114,14 +127,19 @@ func (r Root) main() ([]byte, error) {
 		fmt.Sprintf("Group %s of run %s. Written by levin.", r.Group, r.Run),
 		"",
 		fmt.Sprintf("Levin applies and destroys this root itself; `levin down %s` removes what is left.", r.Run),
-		"What exists is in terraform.tfstate: keep it until all is removed. The machines are",
+		r.whereState(),
 		"described in modules/" + r.Module.Name + ".",
 	}, r.byHand()...)...)
 	body.AppendNewline()
-	r.requirements(body)
+	settings := requirements(body, r.Module.Requires)
+	if r.Backend != nil {
+		if err := r.Backend.write(settings, r.Run, r.Group); err != nil {
+			return nil, fmt.Errorf("backend %s: %w", r.Backend.Type, err)
+		}
+	}
+	body.AppendNewline()
 	for _, name := range sortedKeys(r.Module.ProviderConfig) {
-		block := body.AppendNewBlock("provider", []string{name}).Body()
-		if err := setAll(block, r.Module.ProviderConfig[name]); err != nil {
+		if err := setProvider(body.AppendNewBlock("provider", []string{name}).Body(), r.Module.ProviderConfig[name]); err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
 		body.AppendNewline()
@@ -129,13 +147,26 @@ func (r Root) main() ([]byte, error) {
 	module := body.AppendNewBlock("module", []string{"machines"}).Body()
 	module.SetAttributeValue("source", cty.StringVal("./modules/"+r.Module.Name))
 	module.AppendNewline()
-	if err := setAll(module, r.variables()); err != nil {
+	vars, err := r.variables()
+	if err != nil {
+		return nil, err
+	}
+	if err := setAll(module, vars); err != nil {
 		return nil, err
 	}
 	body.AppendNewline()
 	output := body.AppendNewBlock("output", []string{"machines"}).Body()
 	output.SetAttributeRaw("value", hclwrite.TokensForIdentifier("module.machines.machines"))
 	return hclwrite.Format(f.Bytes()), nil
+}
+
+// whereState says where the record of what exists is, up to the middle of a
+// sentence about the machines.
+func (r Root) whereState() string {
+	if r.Backend != nil {
+		return "What exists is in the state that the backend below keeps. The machines are"
+	}
+	return "What exists is in terraform.tfstate: keep it until all is removed. The machines are"
 }
 
 // byHand says whether Terraform can remove the machines without Levin.
@@ -150,7 +181,7 @@ func (r Root) byHand() []string {
 
 // variables are what the module is given: the interface of every module, and
 // what this one takes beyond it.
-func (r Root) variables() map[string]any {
+func (r Root) variables() (map[string]any, error) {
 	machines := map[string]any{}
 	for name, m := range r.Machines {
 		if m.Ports == nil {
@@ -169,18 +200,27 @@ func (r Root) variables() map[string]any {
 	if r.Tags == nil {
 		vars["tags"] = map[string]string{}
 	}
+	grouped, err := r.Module.declares(groupVariable)
+	if err != nil {
+		return nil, err
+	}
+	if grouped {
+		vars[groupVariable] = r.Group
+	}
 	for name, v := range r.Extra {
 		vars[name] = v
 	}
-	return vars
+	return vars, nil
 }
 
-func (r Root) requirements(body *hclwrite.Body) {
+// requirements writes the terraform block, and gives it for what else belongs
+// into it.
+func requirements(body *hclwrite.Body, requires map[string]Requirement) *hclwrite.Body {
 	block := body.AppendNewBlock("terraform", nil).Body()
 	block.SetAttributeValue("required_version", cty.StringVal(">= "+minVersion))
 	var providers *hclwrite.Body
-	for _, name := range sortedKeys(r.Module.Requires) {
-		q := r.Module.Requires[name]
+	for _, name := range sortedKeys(requires) {
+		q := requires[name]
 		if q.Source == "" {
 			continue // built into Terraform
 		}
@@ -194,7 +234,34 @@ func (r Root) requirements(body *hclwrite.Body) {
 		}
 		providers.SetAttributeValue(name, cty.ObjectVal(fields))
 	}
-	body.AppendNewline()
+	return block
+}
+
+// setProvider writes the settings of a provider: attributes, then nested blocks.
+func setProvider(body *hclwrite.Body, settings map[string]any) error {
+	attributes := map[string]any{}
+	for name, v := range settings {
+		if _, nested := v.(map[string]any); !nested {
+			attributes[name] = v
+		}
+	}
+	if err := setAll(body, attributes); err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(settings) {
+		nested, ok := settings[name].(map[string]any)
+		if !ok {
+			continue
+		}
+		if !hclsyntax.ValidIdentifier(name) {
+			return fmt.Errorf("%q is no name for a block", name)
+		}
+		body.AppendNewline()
+		if err := setProvider(body.AppendNewBlock(name, nil).Body(), nested); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // setAll sets attributes in the order of their names. Values go through JSON, so

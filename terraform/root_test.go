@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,7 +24,10 @@ func sampleRoot() terraform.Root {
 	return terraform.Root{
 		Run: "demo-abc123", Group: "demo-abc123-g1",
 		Module: terraform.Module{
-			Name: "sample", Files: fstest.MapFS{"main.tf": {Data: []byte("# a module\n")}, "README.md": {Data: []byte("not copied")}},
+			Name: "sample", Files: fstest.MapFS{
+				"main.tf": {Data: []byte("# a module\n")}, "boot/user-data.tftpl": {Data: []byte("a template\n")}, "net/main.tf": {},
+				"terraform.tfstate": {Data: []byte("not copied")}, "terraform.tfstate.backup": {}, "own.tfvars": {}, ".terraform/x.tf": {}, ".hidden": {},
+			},
 			Requires: map[string]terraform.Requirement{
 				"zed": {Source: "example/zed", Version: "~> 1.2"}, "alpha": {Source: "example/alpha"}, "terraform": {},
 			},
@@ -44,7 +48,7 @@ func TestRootGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, []string{"main.tf", "modules/sample/main.tf"}) {
+	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, []string{"main.tf", "modules/sample/boot/user-data.tftpl", "modules/sample/main.tf", "modules/sample/net/main.tf"}) {
 		t.Errorf("files: %v", got)
 	}
 	golden := filepath.Join("testdata", "main.tf.golden")
@@ -133,15 +137,18 @@ func TestReadMachines(t *testing.T) {
 func TestRootWriteRemovesOldFiles(t *testing.T) {
 	dir := t.TempDir()
 	root := sampleRoot()
-	root.Module.Files = fstest.MapFS{"main.tf": {}, "old.tf": {}}
+	root.Module.Files = fstest.MapFS{"main.tf": {}, "old.tf": {}, "net/old.tf": {}}
 	if err := root.Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := sampleRoot().Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "modules", "sample", "*"))
-	if err != nil || !slices.Equal(left, []string{filepath.Join(dir, "modules", "sample", "main.tf")}) {
+	left, err := fs.Glob(os.DirFS(filepath.Join(dir, "modules", "sample")), "*/*.tf")
+	if err != nil || !slices.Equal(left, []string{"net/main.tf"}) {
+		t.Errorf("left: %v %v", left, err)
+	}
+	if left, err = fs.Glob(os.DirFS(filepath.Join(dir, "modules", "sample")), "*.tf"); err != nil || !slices.Equal(left, []string{"main.tf"}) {
 		t.Errorf("left: %v %v", left, err)
 	}
 }

@@ -28,8 +28,9 @@ type Runner interface {
 	// What the state holds is taken to be as the state says and is not looked at
 	// again: a machine that has ended by itself is not created anew.
 	Apply(ctx context.Context, dir string, p Providers) (Outputs, error)
-	// Destroy removes everything in dir's state. A folder without state is done at
-	// once, without starting Terraform.
+	// Destroy removes everything in dir's state, wherever that is kept. A folder
+	// without state is done at once, without starting Terraform, unless its root has
+	// a backend.
 	Destroy(ctx context.Context, dir string, p Providers) error
 }
 
@@ -40,6 +41,8 @@ type Outputs map[string]json.RawMessage
 type Providers struct {
 	// Reattach maps a provider's source address ("levinrun/levin") to a server that
 	// already runs in this process; nil when all come from the registry or the cache.
+	// Those that TF_REATTACH_PROVIDERS of the user's environment names are used as
+	// well. Providers that run already are not looked for at init.
 	Reattach map[string]Reattach
 	// Env is added to Terraform's environment (credentials of a cloud). Everything
 	// else comes from an allow-list.
@@ -58,13 +61,18 @@ type Reattach struct {
 
 // Module is a Terraform module with the one interface of every cloud: it takes
 // run_id, machines, ssh_public_key, ingress_cidrs, tags and ttl_seconds, and gives
-// the output machines.
+// the output machines. A module that declares the variable group_id is given that
+// too: a run may have several groups in one region, and what has to have a name of
+// its own there (a key, a firewall rule) is best named after the group.
 type Module struct {
-	Name  string // "local", "ssh", "aws", …; becomes the folder modules/<name> in a root
-	Files fs.FS  // its *.tf files, at the top level
+	Name string // "local", "ssh", "aws", …; becomes the folder modules/<name> in a root
+	// Files are its *.tf files at the top level, and whatever these need: templates,
+	// scripts, modules in folders of their own.
+	Files fs.FS
 	// Requires are the providers it needs, by local name.
 	Requires map[string]Requirement
-	// ProviderConfig holds the settings of each provider block, by local name.
+	// ProviderConfig holds the settings of each provider block, by local name. A
+	// map[string]any among them is a nested block; every other value is an attribute.
 	ProviderConfig map[string]map[string]any
 	// Variables are the module's variables beyond the interface, by name.
 	Variables map[string]any
@@ -104,8 +112,9 @@ type Root struct {
 }
 
 // Backend is a Terraform backend ("s3", "gcs", "pg", "http", …) and its settings.
-// In values, ${run} and ${group} stand for the root's run and group. Credentials
-// do not belong here: they come through Providers.Env.
+// In values, ${run} and ${group} stand for the root's run and group; one value must
+// hold ${group}. Settings are attributes: what a backend takes as a nested block
+// cannot be given. Credentials are refused: they come through Providers.Env.
 type Backend struct {
 	Type   string
 	Config map[string]any

@@ -21,8 +21,16 @@ const (
 
 // Resources gives the addresses of everything that the state of the root in dir
 // says exists, sorted, without starting Terraform. A folder that is not there,
-// has no state or has an empty one holds nothing.
+// has no state or has an empty one holds nothing. A root whose state is kept
+// elsewhere is an error: Exec.Resources reads that.
 func Resources(dir string) ([]string, error) {
+	remote, err := readBackend(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading a Terraform root: %w", err)
+	}
+	if remote != "" {
+		return nil, fmt.Errorf("the state of %s is kept in a backend, and only Terraform can read it", dir)
+	}
 	var all []string
 	for _, name := range []string{stateFile, erroredFile} {
 		addresses, err := readState(filepath.Join(dir, name))

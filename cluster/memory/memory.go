@@ -5,7 +5,9 @@ package memory
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 )
@@ -91,6 +93,10 @@ func (s *Store) Commit(ctx context.Context, c cluster.Change) error {
 	for _, call := range c.Calls {
 		r := s.runs[call.Run]
 		put(s.calls, &r.calls, call.ID, call.Clone())
+	}
+	if len(c.Cooldowns) > 0 {
+		now := time.Now()
+		maps.DeleteFunc(s.cooldowns, func(_ cooldownKey, old cluster.Cooldown) bool { return !old.Until.After(now) })
 	}
 	for _, cd := range c.Cooldowns {
 		s.cooldowns[cooldownKey{cd.Cloud, cd.Region, cd.Zone, cd.Type, cd.Spot}] = cd.Clone()

@@ -74,9 +74,22 @@ func (s *Store) Cooldowns(ctx context.Context, now time.Time) ([]cluster.Cooldow
 		return nil
 	})
 	slices.SortFunc(out, func(a, b cluster.Cooldown) int {
-		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Cloud, b.Cloud), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Type, b.Type))
+		return cmp.Or(
+			a.Until.Compare(b.Until), cmp.Compare(a.Cloud, b.Cloud), cmp.Compare(a.Region, b.Region),
+			cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Type, b.Type), compareBools(a.Spot, b.Spot),
+		)
 	})
 	return out, err
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // AllMachines gives the machines of every run that are not gone, in order of
@@ -161,7 +174,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.runs, s.order, s.groups, s.machines, s.made, s.calls = nil, nil, nil, nil, nil, nil
+	s.runs, s.order, s.groups, s.machines, s.made, s.calls, s.cooldowns = nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 

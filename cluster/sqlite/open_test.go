@@ -85,7 +85,7 @@ func TestOpenSettings(t *testing.T) {
 	openAt(t, path)
 	db := raw(t, path)
 	for pragma, want := range map[string]string{
-		"journal_mode": "wal", "application_id": fmt.Sprint(0x4c45564e), "user_version": "1", "integrity_check": "ok", "foreign_key_check": "",
+		"journal_mode": "wal", "application_id": fmt.Sprint(0x4c45564e), "user_version": "2", "integrity_check": "ok", "foreign_key_check": "",
 	} {
 		var got string
 		if err := db.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -94,6 +94,32 @@ func TestOpenSettings(t *testing.T) {
 		if got != want {
 			t.Errorf("%s = %q, want %q", pragma, got, want)
 		}
+	}
+}
+
+// A file of the version before cooldowns is brought up to date, with what it holds.
+func TestOpenOlder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := openAt(t, path)
+	if err := s.Commit(t.Context(), cluster.Change{Run: storetest.NewRun("r")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw(t, path).Exec("DROP TABLE cooldowns; PRAGMA user_version = 1"); err != nil {
+		t.Fatal(err)
+	}
+	s = openAt(t, path)
+	learnt := cluster.Cooldown{Cloud: "aws", Until: time.Now().Add(time.Hour)}
+	if err := s.Commit(t.Context(), cluster.Change{Cooldowns: []cluster.Cooldown{learnt}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Cooldowns(t.Context(), time.Now()); err != nil || len(got) != 1 {
+		t.Errorf("cooldowns are %v, error %v", got, err)
+	}
+	if _, err := s.Run(t.Context(), "r"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -190,6 +191,11 @@ func (w *writer) put(ctx context.Context, c cluster.Change) ([]int64, error) {
 			return nil, err
 		}
 		if err := w.exec(ctx, putAttempt, a.Call, a.Number, a.Run, body); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.Cooldowns) > 0 {
+		if err := w.exec(ctx, "DELETE FROM cooldowns WHERE until <= ?", time.Now().UnixNano()); err != nil {
 			return nil, err
 		}
 	}

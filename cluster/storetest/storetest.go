@@ -35,6 +35,9 @@ func Run(t *testing.T, open func(t *testing.T) cluster.Store) {
 		{"AllOrNothing", allOrNothing},
 		{"Missing", missing},
 		{"DeleteRun", deleteRun},
+		{"Cooldowns", cooldowns},
+		{"CooldownsForgotten", cooldownsForgotten},
+		{"CooldownsConcurrent", cooldownsConcurrent},
 		{"DeadContext", deadContext},
 		{"Closed", closed},
 		{"Concurrent", concurrent},
@@ -121,6 +124,7 @@ func full(run string) cluster.Change {
 		Cloud: "aws", Region: "us-east-1", Zone: "us-east-1a", Type: "g4dn.xlarge", PricePerHour: 0.526,
 		Address: "10.0.0.1", PrivateAddress: "10.1.0.1", Port: 22, User: "u", HostKey: "ssh-ed25519 AAAA", CloudID: "i-1",
 		RequestedAt: at(5), CreatingAt: at(6), ReadyAt: at(7), StopRequestedAt: at(8), GoneAt: at(9), Error: text,
+		Spot: true, ExpiresAt: at(18),
 	}
 	c := cluster.Call{
 		ID: run + "-c1", Run: run, Component: "train", Index: 3, Each: "svm", State: cluster.CallWaiting, Attempt: 2, Machine: m.Name,
@@ -135,7 +139,7 @@ func full(run string) cluster.Change {
 		Time: at(16), Run: run, Type: cluster.EventCallExited, Component: "train", Call: c.ID, Each: "svm", Attempt: 2,
 		Machine: m.Name, Cloud: "aws", Region: "r", Zone: "z", Offer: "o", Address: "a", PricePerHour: 0.1, Bytes: 9,
 		Line: "l", Offset: 8, ExitCode: ptr(0), ExitedAt: ptr(at(17)), Result: result, State: "s", Seconds: 1.5,
-		Cost: ptr(0.0), Saved: ptr(0.25), Leaked: ptr(0), Message: text, Error: text, Kind: "quota",
+		Cost: ptr(0.0), Saved: ptr(0.25), Leaked: ptr(0), Message: text, Error: text, Kind: "quota", Spot: true,
 	}
 	return cluster.Change{
 		Run: &r, Groups: []cluster.Group{g}, Machines: []cluster.Machine{m}, Calls: []cluster.Call{c},
@@ -477,5 +481,8 @@ func closed(t *testing.T, s cluster.Store) {
 	}
 	if err := s.DeleteRun(ctx, "r"); err == nil || errors.Is(err, cluster.ErrNotFound) {
 		t.Errorf("DeleteRun after Close = %v", err)
+	}
+	if _, err := s.Cooldowns(ctx, t0); err == nil {
+		t.Error("Cooldowns after Close passed")
 	}
 }

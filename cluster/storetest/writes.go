@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 )
@@ -103,6 +104,9 @@ func refused(t *testing.T, s cluster.Store) {
 	commit(t, s, cluster.Change{Run: NewRun("other"), Machines: []cluster.Machine{NewMachine("other", "m")}, Calls: []cluster.Call{NewCall("other", "c")}})
 	log := warning("r", "x")
 	log.Type = cluster.EventCallLog
+	cooling := cluster.Cooldown{Cloud: "aws", Until: time.Now().Add(time.Hour)}
+	homeless, endless := cooling, cooling
+	homeless.Cloud, endless.Until = "", time.Time{}
 	for _, tt := range []struct {
 		name     string
 		change   cluster.Change
@@ -112,6 +116,8 @@ func refused(t *testing.T, s cluster.Store) {
 		{"a machine without a name", cluster.Change{Machines: []cluster.Machine{NewMachine("r", "")}}, false},
 		{"a run without a name", cluster.Change{Run: NewRun("")}, false},
 		{"a machine that changes runs", cluster.Change{Machines: []cluster.Machine{NewMachine("r", "m")}}, false},
+		{"a cooldown of no cloud", cluster.Change{Cooldowns: []cluster.Cooldown{cooling, homeless}}, false},
+		{"a cooldown without an end", cluster.Change{Cooldowns: []cluster.Cooldown{cooling, endless}}, false},
 		{"attempt 0", cluster.Change{Attempts: []cluster.Attempt{{Run: "other", Call: "c"}}}, false},
 		{"an attempt in another run than its call", cluster.Change{Attempts: []cluster.Attempt{{Run: "r", Call: "c", Number: 1}}}, false},
 		{"an attempt of no call", cluster.Change{Attempts: []cluster.Attempt{{Run: "r", Call: "none", Number: 1}}}, true},
@@ -125,6 +131,7 @@ func refused(t *testing.T, s cluster.Store) {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
+	same(t, "cooldowns of refused changes", len(must[[]cluster.Cooldown](t)(s.Cooldowns(t.Context(), time.Now()))), 0)
 	// Within one change, later rows see earlier ones: two moves of one machine.
 	m := NewMachine("r", "two")
 	m2 := m

@@ -26,12 +26,20 @@ const (
 	Writes = `mkdir -p out && printf weights > out/model.pt && printf '{"accuracy": 0.5}' > "$LEVIN_RESULT"`
 	Reads  = `cat inputs/up/out/model.pt`
 	Greets = `printf '%s' "$GREETING"`
+	Saves  = `trap 'mkdir -p ckpt; echo 7 > ckpt/step; exit 0' TERM; echo started; while :; do sleep 0.02; done`
+	Goes   = `cat ckpt/step`
 	Looks  = `test ! -e out/model.pt && test ! -e "$LEVIN_RESULT"`
 )
 
 // patience bounds what should take a moment, so that a test fails and does not
 // hang.
 const patience = time.Minute
+
+// Preempter is an executor that can take a machine back, as a cloud does. One that
+// cannot is not held to what it does then.
+type Preempter interface {
+	Preempt(machine string)
+}
 
 // Run runs the suite. open gives a fresh executor, and closes it with t.Cleanup.
 func Run(t *testing.T, open func(*testing.T) flow.Executor) {
@@ -52,6 +60,8 @@ func Run(t *testing.T, open func(*testing.T) flow.Executor) {
 		{"acquiring is given up", (*suite).acquireGivenUp},
 		{"machines that are not there", (*suite).notThere},
 		{"release", (*suite).release},
+		{"a machine that is taken back", (*suite).takenBack},
+		{"a checkpoint is in place", (*suite).goesOn},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -282,6 +292,71 @@ func (s *suite) release() {
 	}
 }
 
+// checkpointed is an attempt of a component with a checkpoint.
+func (s *suite) checkpointed(line string) flow.Work {
+	w := s.work(line)
+	w.Component.Checkpoint = []string{"ckpt"}
+	w.CheckpointDir = flow.CheckpointDir(s.TempDir(), w.Env["LEVIN_CALL"])
+	return w
+}
+
+// takenBack: the work is told to end, and what it has saved comes back in place of
+// what was saved before.
+func (s *suite) takenBack() {
+	x, ok := s.x.(Preempter)
+	if !ok {
+		s.Skip("this executor cannot take a machine back")
+	}
+	m := s.machine(1)
+	w := s.checkpointed(Saves)
+	w.Component.Outputs = []string{"out/model.pt"}
+	s.save(w, "step", "3")
+	e := &ear{onLog: sync.OnceFunc(func() { x.Preempt(m) })}
+	outcome, err := s.x.Run(s.ctx, m, w, e)
+	if err != nil || !outcome.Preempted || len(outcome.Artifacts) > 0 {
+		s.Errorf("%+v, %v", outcome, err)
+	}
+	if diff := cmp.Diff([]string{"shipped", "running", "preempted", fmt.Sprintf("exited %d", outcome.ExitCode)}, e.story()); diff != "" {
+		s.Error(diff)
+	}
+	if p, err := os.ReadFile(filepath.Join(w.CheckpointDir, "ckpt", "step")); err != nil || string(p) != "7\n" {
+		s.Errorf("saved %q, %v", p, err)
+	}
+	w.ID, w.Command.Shell = flow.AttemptID(w.Env["LEVIN_CALL"], 2), Goes
+	w.Component.Outputs = nil
+	_, heard := s.run(s.machine(2), w)
+	if got := heard.text(s.T); got != "7\n" {
+		s.Errorf("the next attempt went on from %q", got)
+	}
+}
+
+func (s *suite) goesOn() {
+	m := s.machine(1)
+	w := s.checkpointed(Goes)
+	s.save(w, "step", "3")
+	_, heard := s.run(m, w)
+	if got := heard.text(s.T); got != "3" {
+		s.Errorf("the work went on from %q", got)
+	}
+	// It is this call's, and not the next one's on the machine.
+	outcome, _ := s.run(m, s.checkpointed(Goes))
+	if outcome.ExitCode == 0 {
+		s.Error("another call went on from it")
+	}
+}
+
+func (s *suite) save(w flow.Work, name, text string) {
+	s.Helper()
+	dir := filepath.Join(w.CheckpointDir, "ckpt")
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
 // ear is an Observer that remembers.
 type ear struct {
 	onLog func()
@@ -295,7 +370,7 @@ type ear struct {
 func (e *ear) Shipped(int64) { e.tell("shipped") }
 func (e *ear) Running()      { e.tell("running") }
 
-func (e *ear) Preempted(time.Time, string) {}
+func (e *ear) Preempted(time.Time, string) { e.tell("preempted") }
 
 func (e *ear) Exited(code int, _ time.Time) { e.tell(fmt.Sprintf("exited %d", code)) }
 

@@ -34,6 +34,10 @@ func NoOp(_ context.Context, _ string, _ flow.Work, o flow.Observer) (flow.Outco
 
 // Executor is a flow.Executor whose machines are only names.
 type Executor struct {
+	// Reuse is the coordinator's Config.Reuse; set it before the first use. nil: a
+	// machine runs work of its own component alone.
+	Reuse func(from, to string) bool
+
 	work    Func
 	acquire func(ctx context.Context, c configs.Component, number int) error
 
@@ -47,7 +51,8 @@ type Executor struct {
 }
 
 type machine struct {
-	component string
+	made      string // the component that it was acquired for
+	component string // the one whose work it has run last
 	busy      bool
 	releases  []string // the reason of each
 }
@@ -70,7 +75,7 @@ func (x *Executor) Acquire(ctx context.Context, c configs.Component, number int)
 	if x.machines[name] != nil {
 		x.fault("machine %s was asked for twice", name)
 	}
-	m := &machine{component: c.Name}
+	m := &machine{made: c.Name, component: c.Name}
 	x.machines[name] = m
 	x.up[c.Name]++
 	x.most[c.Name] = max(x.most[c.Name], x.up[c.Name])
@@ -102,10 +107,14 @@ func (x *Executor) Run(ctx context.Context, name string, w flow.Work, o flow.Obs
 		refused = x.fault("%s was to run on machine %s, which was released", w.ID, name)
 	case m.busy:
 		refused = x.fault("%s was to run on machine %s, which was busy", w.ID, name)
-	case m.component != w.Component.Name:
+	case m.component != w.Component.Name && (x.Reuse == nil || !x.Reuse(m.made, w.Component.Name)):
 		refused = x.fault("%s was to run on machine %s of another component", w.ID, name)
 	default:
 		m.busy = true
+		x.up[m.component]--
+		m.component = w.Component.Name
+		x.up[m.component]++
+		x.most[m.component] = max(x.most[m.component], x.up[m.component])
 		x.working++
 		x.busiest = max(x.busiest, x.working)
 	}

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,12 +22,35 @@ import (
 
 func TestExecutor(t *testing.T) {
 	executortest.Run(t, func(t *testing.T) flow.Executor {
-		return inprocess.New(shell(t.TempDir()), func(ctx context.Context, _ configs.Component, _ int) error { return ctx.Err() })
+		x := &shells{orders: map[string]chan struct{}{}}
+		x.Executor = inprocess.New(x.shell(t.TempDir()), func(ctx context.Context, _ configs.Component, _ int) error { return ctx.Err() })
+		return x
 	})
 }
 
-// shell is work that runs shell lines here, each machine in a folder of its own.
-func shell(root string) inprocess.Func {
+// shells is an executor that runs shell lines here, each machine in a folder of
+// its own.
+type shells struct {
+	*inprocess.Executor
+
+	mu     sync.Mutex
+	orders map[string]chan struct{} // closed when the machine is taken back
+}
+
+var _ executortest.Preempter = (*shells)(nil)
+
+func (x *shells) Preempt(machine string) { close(x.order(machine)) }
+
+func (x *shells) order(machine string) chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.orders[machine] == nil {
+		x.orders[machine] = make(chan struct{})
+	}
+	return x.orders[machine]
+}
+
+func (x *shells) shell(root string) inprocess.Func {
 	return func(ctx context.Context, machine string, w flow.Work, o flow.Observer) (flow.Outcome, error) {
 		dir := filepath.Join(root, machine)
 		if err := prepare(dir, w); err != nil {
@@ -47,7 +72,23 @@ func shell(root string) inprocess.Func {
 		log := &logWriter{o: o}
 		cmd.Stdout, cmd.Stderr = log, log
 		o.Running()
-		err := cmd.Run()
+		if err := cmd.Start(); err != nil {
+			return flow.Outcome{}, err
+		}
+		ended, watched, taken := make(chan struct{}), make(chan struct{}), false
+		go func() {
+			defer close(watched)
+			select {
+			case <-x.order(machine):
+				taken = true
+				o.Preempted(time.Now().Add(time.Minute), "it is wanted elsewhere")
+				cmd.Process.Signal(syscall.SIGTERM)
+			case <-ended:
+			}
+		}()
+		err := cmd.Wait()
+		close(ended)
+		<-watched
 		if ctx.Err() != nil {
 			return flow.Outcome{}, ctx.Err()
 		}
@@ -60,9 +101,31 @@ func shell(root string) inprocess.Func {
 		if outcome.Result, err = os.ReadFile(result); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return flow.Outcome{}, err
 		}
+		if outcome.Preempted = taken; taken {
+			if err := os.RemoveAll(w.CheckpointDir); err != nil {
+				return flow.Outcome{}, err
+			}
+			return outcome, copyMatches(dir, w.Component.Checkpoint, w.CheckpointDir)
+		}
 		err = collect(dir, w, &outcome)
 		return outcome, err
 	}
+}
+
+// copyMatches copies what the patterns match, all of it if it is a folder.
+func copyMatches(dir string, patterns []string, to string) error {
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := os.CopyFS(filepath.Join(to, filepath.Base(name)), os.DirFS(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func prepare(dir string, w flow.Work) error {
@@ -79,6 +142,16 @@ func prepare(dir string, w flow.Work) error {
 			if err := os.Remove(name); err != nil {
 				return err
 			}
+		}
+	}
+	for _, pattern := range w.Component.Checkpoint {
+		if err := os.RemoveAll(filepath.Join(dir, pattern)); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(w.CheckpointDir); w.CheckpointDir != "" && err == nil {
+		if err := os.CopyFS(dir, os.DirFS(w.CheckpointDir)); err != nil {
+			return err
 		}
 	}
 	for _, in := range w.Inputs {

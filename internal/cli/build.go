@@ -26,7 +26,7 @@ type build struct {
 }
 
 // buildsOf lists what has to be built before anything is shipped, in the app's
-// order. The target is that of the component's first offer; keepTarget has made
+// order. The target is that of the component's first offer; the plan has made
 // sure that its fallbacks have the same.
 func buildsOf(app *configs.App, plan provision.Plan) []build {
 	var builds []build
@@ -43,20 +43,6 @@ func buildsOf(app *configs.App, plan provision.Plan) []build {
 		builds = append(builds, build{c.Build, o.OS, o.Arch, []string{c.Name}})
 	}
 	return builds
-}
-
-// keepTarget drops fallbacks whose operating system or architecture is not that
-// of the first offer, for components that are built for their target.
-func keepTarget(app *configs.App, plan provision.Plan) {
-	for i, c := range app.Components {
-		if c.Build == "" {
-			continue
-		}
-		first := plan.Choices[i].Offers[0]
-		plan.Choices[i].Offers = slices.DeleteFunc(plan.Choices[i].Offers, func(o provision.Offer) bool {
-			return o.OS != first.OS || o.Arch != first.Arch
-		})
-	}
 }
 
 // runBuilds runs every build, those with different targets or commands side by

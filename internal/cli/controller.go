@@ -105,7 +105,13 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 	if err != nil {
 		return flow.Result{}, err
 	}
-	c.prov, err = provision.New(c.provisionConfig(public))
+	cfg := c.provisionConfig(public)
+	cfg.TTL, cfg.Unreached = c.app.TTL, unreached(c.app, c.settings)
+	// The executor is there before the first machine is.
+	cfg.Extend = func(ctx context.Context, m cluster.Machine, until time.Time) error {
+		return c.exec.extend(ctx, m, until)
+	}
+	c.prov, err = provision.New(cfg)
 	if err != nil {
 		return flow.Result{}, err
 	}
@@ -119,8 +125,10 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 			emit(e)
 		},
 	}
+	c.exec.reach.Status, c.exec.reach.Rotated = c.exec.condition, c.prov.SetHostKey
+	c.exec.reach.Warn = func(machine, text string) { c.exec.warn("", machine+": "+text) }
 	coordinator, err := flow.New(flow.Config{
-		Run: c.run, App: c.app, Journal: c.journal, Executor: c.exec, Dir: c.dir, Now: c.d.Now,
+		Run: c.run, App: c.app, Journal: c.journal, Executor: c.exec, Dir: c.dir, Reuse: c.plan.Reuses, Now: c.d.Now,
 	})
 	if err != nil {
 		return flow.Result{}, err
@@ -167,8 +175,43 @@ func (c *controller) provisionConfig(publicKey string) provision.Config {
 	return provision.Config{
 		Run: c.run.ID, Dir: c.dir, KeyFile: keyPath(c.dir), PubKey: publicKey,
 		Journal: c.journal, Runner: c.runner, Clouds: c.clouds, Now: c.d.Now,
-		Tags: map[string]string{"levin-run": c.run.ID, "levin-owner": c.d.Getenv("USER")},
+		Tags:       map[string]string{"levin-run": c.run.ID, "levin-owner": c.d.Getenv("USER")},
+		Ingress:    c.d.ingress(c.settings),
+		Backend:    backend(c.settings),
+		BackendEnv: c.d.backendEnv(c.settings),
 	}
+}
+
+// backend is where Terraform keeps its states; nil is beside the roots.
+func backend(s configs.Settings) *terraform.Backend {
+	if s.State == nil {
+		return nil
+	}
+	return &terraform.Backend{Type: s.State.Backend, Config: s.State.Config}
+}
+
+// backendEnv is what Terraform is given of the user's environment for its
+// backend.
+func (d *deps) backendEnv(s configs.Settings) map[string]string {
+	env := map[string]string{}
+	if s.State != nil {
+		for _, name := range s.State.Env {
+			if v, ok := d.lookupEnv(name); ok {
+				env[name] = v
+			}
+		}
+	}
+	return env
+}
+
+// unreached is after how long a machine of the app that nobody has reached ends
+// itself: when its component has stopped waiting for it, and a lease beyond.
+func unreached(app *configs.App, s configs.Settings) time.Duration {
+	longest := time.Duration(0)
+	for _, c := range app.Components {
+		longest = max(longest, c.StartTimeout)
+	}
+	return longest + s.Lease
 }
 
 // reach is how machines are reached.

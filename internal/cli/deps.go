@@ -47,7 +47,7 @@ func openStore(ctx context.Context, s configs.Settings) (*sqlite.Store, error) {
 			Next: "set LEVIN_HOME to a folder you can write",
 		}
 	}
-	return sqlite.Open(ctx, filepath.Join(s.Home, "levin.db"))
+	return sqlite.Open(ctx, storePath(s))
 }
 
 // open is what a command begins with that looks at runs: the settings and the
@@ -62,6 +62,7 @@ func (d *deps) open(ctx context.Context) (configs.Settings, *sqlite.Store, error
 }
 
 // Paths below the home.
+func storePath(s configs.Settings) string          { return filepath.Join(s.Home, "levin.db") }
 func runDir(s configs.Settings, run string) string { return filepath.Join(s.Home, "runs", run) }
 func keyPath(dir string) string                    { return filepath.Join(dir, "id_ed25519") }
 func socketPath(dir string) string                 { return filepath.Join(dir, "control.sock") }

@@ -32,7 +32,7 @@ func newDoctor(d *deps) *cobra.Command {
 			return d.doctor(cmd.Context(), cloud)
 		},
 	}
-	cmd.Flags().StringVar(&cloud, "cloud", "", "also check that each host of these clouds answers (names with commas)")
+	cmd.Flags().StringVar(&cloud, "cloud", "", "also check these clouds (names with commas): own hosts answer; credentials, permissions, quotas, and the firewall rule that would be made")
 	return cmd
 }
 
@@ -56,7 +56,7 @@ func (d *deps) doctor(ctx context.Context, cloud string) error {
 	}
 	if cloud != "" {
 		for _, name := range splitClouds(settings.Cloud) {
-			more, err := d.checkHosts(ctx, settings, name)
+			more, err := d.checkCloud(ctx, settings, name)
 			if err != nil {
 				return err
 			}
@@ -122,9 +122,8 @@ func checkStrays(s configs.Settings) finding {
 	return result("machines", "no local machine is left over", err)
 }
 
-// checkHosts connects to each host of a cloud of own hosts, as a run would, and
-// leaves nothing there but the agent's binary.
-func (d *deps) checkHosts(ctx context.Context, s configs.Settings, name string) ([]finding, error) {
+// checkCloud looks whether machines of a cloud could be had and reached.
+func (d *deps) checkCloud(ctx context.Context, s configs.Settings, name string) ([]finding, error) {
 	logger, closeLog, err := d.logger()
 	if err != nil {
 		return nil, err
@@ -140,19 +139,47 @@ func (d *deps) checkHosts(ctx context.Context, s configs.Settings, name string) 
 		return nil, err
 	}
 	defer closeClouds()
-	if _, own := clouds[0].(provision.Claimer); !own {
-		return nil, nil // only own hosts are there to be tried before a run
+	cloud := clouds[0]
+	if _, own := cloud.(provision.Claimer); own {
+		return d.checkHosts(ctx, s, cloud, logger)
 	}
-	hosts, err := clouds[0].Offers(ctx, configs.Resources{})
+	preflighter, ok := cloud.(provision.Preflighter)
+	if !ok {
+		return nil, nil // the local cloud needs nothing that was not looked at
+	}
+	offers, err := cloud.Offers(ctx, configs.Resources{})
+	if err != nil {
+		return []finding{result(name+"/offers", "", err)}, nil
+	}
+	var findings []finding
+	usable := true
+	for _, f := range preflighter.Preflight(ctx, offers) {
+		findings = append(findings, finding{name + "/" + f.Check, f.OK, f.Text})
+		usable = usable && f.OK
+	}
+	if !usable {
+		return findings, nil
+	}
+	rules, err := d.planFirewall(ctx, s, cloud, offers, logger)
+	if err != nil || len(rules) > 0 {
+		findings = append(findings, result(name+"/firewall", rulesText(rules), err))
+	}
+	return findings, nil
+}
+
+// checkHosts connects to each host of a cloud of own hosts, as a run would, and
+// leaves nothing there but the agent's binary.
+func (d *deps) checkHosts(ctx context.Context, s configs.Settings, cloud provision.Cloud, logger logger) ([]finding, error) {
+	hosts, err := cloud.Offers(ctx, configs.Resources{})
 	if err != nil {
 		return nil, err
 	}
 	findings := make([]finding, len(hosts))
 	var wg sync.WaitGroup
 	for i, h := range hosts {
-		m := cluster.Machine{Name: cluster.Name("doctor", h.Type), Cloud: name, Type: h.Type}
+		m := cluster.Machine{Name: cluster.Name("doctor", h.Type), Cloud: cloud.Name(), Type: h.Type}
 		wg.Go(func() {
-			findings[i] = result(name+"/"+h.Type, "answers, and takes the agent", d.checkHost(ctx, s, clouds[0], m, logger))
+			findings[i] = result(cloud.Name()+"/"+h.Type, "answers, and takes the agent", d.checkHost(ctx, s, cloud, m, logger))
 		})
 	}
 	wg.Wait()

@@ -50,14 +50,14 @@ var _ flow.Executor = (*executor)(nil)
 func (x *executor) Acquire(ctx context.Context, c configs.Component, number int) (string, error) {
 	at := slices.IndexFunc(x.plan.Choices, func(ch provision.Choice) bool { return ch.Component == c.Name })
 	m, err := x.prov.Create(ctx, provision.Request{
-		Component: c.Name, Number: number, Resources: c.Resources, Choice: x.plan.Choices[at],
+		Component: c.Name, Number: number, Resources: c.Resources, Choice: x.plan.Choices[at], Ports: c.Ports,
 	})
 	if err != nil {
 		return "", err
 	}
 	s, err := x.connect(ctx, c.Name, m)
 	if err != nil {
-		x.prov.Stop(m.Name, "could not be reached")
+		x.prov.GiveUp(m.Name, "could not be reached", err)
 		return "", err
 	}
 	x.mu.Lock()
@@ -75,7 +75,34 @@ func (x *executor) connect(ctx context.Context, component string, m cluster.Mach
 	if err != nil {
 		return nil, err
 	}
+	if !m.ExpiresAt.IsZero() {
+		// Until now it would have ended itself soon, as a machine that nobody reaches.
+		if err := s.Expire(ctx, m.ExpiresAt); err != nil {
+			x.warn(component, fmt.Sprintf("could not put off the end of %s, which it was given in case nobody reached it: %v", m.Name, err))
+		}
+	}
 	return &session{Session: s, component: component, powerOff: target.PowerOff}, nil
+}
+
+// extend moves the time at which a machine ends itself.
+func (x *executor) extend(ctx context.Context, m cluster.Machine, until time.Time) error {
+	x.mu.Lock()
+	s := x.sessions[m.Name]
+	x.mu.Unlock()
+	if s == nil {
+		return fmt.Errorf("machine %s is not connected", m.Name)
+	}
+	return s.Expire(ctx, until)
+}
+
+// condition asks the cloud about a machine that does not answer.
+func (x *executor) condition(ctx context.Context, machine string) (launcher.Condition, error) {
+	status, words, err := x.prov.Status(ctx, machine)
+	return launcher.Condition{
+		Gone:      status == provision.StatusGone || status == provision.StatusStopped || status == provision.StatusPreempted,
+		Preempted: status == provision.StatusPreempted,
+		Words:     words,
+	}, err
 }
 
 // Run ships what the attempt needs, starts it, follows it to its end and brings
@@ -103,28 +130,39 @@ func (x *executor) Run(ctx context.Context, machine string, w flow.Work, o flow.
 	if w.Component.Setup == "" {
 		running() // said before the first line that the work prints
 	}
-	exit, err := s.Wait(ctx, w.ID, o.Log, func(p agent.Phase) {
-		if p == agent.PhaseRun {
-			running()
-		}
+	following := s.Follow(ctx, w.ID, w.Component.Outputs, w.ArtifactDir)
+	exit, err := s.Wait(ctx, w.ID, launcher.Listener{
+		Log: o.Log,
+		Phase: func(p agent.Phase) {
+			if p == agent.PhaseRun {
+				running()
+			}
+		},
+		Notice: func(n agent.Notice) { o.Preempted(time.Now().Add(n.Left), n.Words) },
 	})
 	if err != nil {
+		following.Drop()
 		x.stopWork(ctx, s, w.ID)
 		return flow.Outcome{}, err
 	}
 	o.Exited(exit.Code, exit.At)
-	if len(exit.Artifacts) > 0 {
-		if err := s.Fetch(ctx, w.ID, exit.Artifacts, w.ArtifactDir); err != nil {
-			return flow.Outcome{}, err
+	if exit.Preempted && w.CheckpointDir != "" { // first of all: the machine has not long
+		if err := s.FetchCheckpoint(ctx, w.ID, exit.Checkpoint, w.CheckpointDir); err != nil {
+			x.warn(w.Component.Name, "the checkpoint of "+w.ID+" has not come back whole: "+err.Error())
 		}
+	}
+	if err := following.Fetch(ctx, exit.Artifacts); err != nil {
+		return flow.Outcome{}, err
 	}
 	return flow.Outcome{
 		ExitCode: exit.Code, ExitedAt: exit.At, TimedOut: exit.TimedOut, Setup: exit.Phase == agent.PhaseSetup,
 		Error: exit.Error, Result: exit.Result, Artifacts: exit.Artifacts, Missing: exit.Missing,
+		Preempted: exit.Preempted,
 	}, nil
 }
 
-// trees is the component's own files and the artifacts of what it needs.
+// trees is the component's own files, the artifacts of what it needs, and what
+// an earlier attempt has saved.
 func (x *executor) trees(w flow.Work) []launcher.Tree {
 	var trees []launcher.Tree
 	if len(w.Component.Files) > 0 { // a tree of no files would be the whole folder
@@ -133,6 +171,9 @@ func (x *executor) trees(w flow.Work) []launcher.Tree {
 	for _, in := range w.Inputs {
 		trees = append(trees, launcher.Tree{Root: in.Dir, Files: []string{"."}, At: in.At})
 	}
+	if saved, ok := launcher.CheckpointTree(w.CheckpointDir); ok {
+		trees = append(trees, saved)
+	}
 	return trees
 }
 
@@ -140,7 +181,7 @@ func (x *executor) request(w flow.Work, content string) agent.StartRequest {
 	req := agent.StartRequest{
 		ID: w.ID, Folder: w.Component.Name,
 		Setup: w.Component.Setup, Shell: w.Command.Shell, Args: w.Command.Args,
-		Secrets: x.secrets, Outputs: w.Component.Outputs,
+		Secrets: x.secrets, Outputs: w.Component.Outputs, Checkpoint: w.Component.Checkpoint,
 		Timeout: w.Component.Timeout, Grace: w.Component.Grace,
 	}
 	if req.Setup != "" {

@@ -53,7 +53,7 @@ func newLocalExecutor(t *testing.T, cache string) *executor {
 	}
 	t.Cleanup(closeClouds)
 	app := &configs.App{Name: "r", Dir: appDir, Components: []configs.Component{{Name: "work", MaxMachines: 16}}}
-	plan, err := provision.NewPlan(t.Context(), app, clouds)
+	plan, err := provision.NewPlan(t.Context(), app, clouds, provision.PlanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -38,11 +42,14 @@ func newPlan(d *deps) *cobra.Command {
 
 // planLine is one component of `levin plan --json`.
 type planLine struct {
-	Component   string            `json:"component"`
-	Calls       int               `json:"calls"`
-	MaxMachines int               `json:"max_machines"` // at the same time
-	Offer       provision.Offer   `json:"offer"`
-	Fallbacks   []provision.Offer `json:"fallbacks,omitempty"`
+	Component   string             `json:"component"`
+	Calls       int                `json:"calls"`
+	MaxMachines int                `json:"max_machines"` // at the same time
+	Offer       provision.Offer    `json:"offer"`
+	DataCost    float64            `json:"data_cost,omitempty"` // USD per call
+	Reuse       []string           `json:"reuse,omitempty"`     // components whose machine it takes over
+	Runners     []provision.Runner `json:"runners,omitempty"`
+	Fallbacks   []provision.Offer  `json:"fallbacks,omitempty"`
 }
 
 func (d *deps) plan(cmd *cobra.Command, o planOptions) error {
@@ -61,11 +68,14 @@ func (d *deps) plan(cmd *cobra.Command, o planOptions) error {
 		return err
 	}
 	defer closeClouds()
-	plan, err := provision.NewPlan(cmd.Context(), p.app, clouds)
+	cooldowns, err := d.cooldowns(cmd.Context(), p.settings)
 	if err != nil {
 		return err
 	}
-	keepTarget(p.app, plan)
+	plan, err := provision.NewPlan(cmd.Context(), p.app, clouds, d.planOptions(p.settings, cooldowns))
+	if err != nil {
+		return err
+	}
 	if d.json {
 		enc := json.NewEncoder(d.Stdout)
 		for i, c := range p.app.Components {
@@ -78,35 +88,101 @@ func (d *deps) plan(cmd *cobra.Command, o planOptions) error {
 	return d.printPlan(p.app, plan)
 }
 
+// cooldowns are what earlier runs could not have. A home without runs stays as
+// it is.
+func (d *deps) cooldowns(ctx context.Context, s configs.Settings) ([]cluster.Cooldown, error) {
+	if _, err := os.Stat(storePath(s)); err != nil {
+		return nil, nil
+	}
+	store, err := openStore(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return store.Cooldowns(ctx, d.Now())
+}
+
+// planOptions is what every plan takes into account. Machines of this host move
+// their data for nothing, wherever it is.
+func (d *deps) planOptions(s configs.Settings, cooldowns []cluster.Cooldown) provision.PlanOptions {
+	return provision.PlanOptions{
+		Location: s.Location, Cooldowns: cooldowns, Now: d.Now(),
+		Place: func(cloud, region string) string {
+			switch module := s.Clouds[cloud].Module; {
+			case module == "local":
+				return s.Location
+			case region == "" || strings.Contains(module, "/"):
+				return ""
+			default:
+				return module + "/" + region
+			}
+		},
+	}
+}
+
 func lineOf(c configs.Component, choice provision.Choice) planLine {
 	calls := max(1, len(c.ForEach))
-	return planLine{c.Name, calls, min(calls, c.MaxMachines), choice.Offers[0], choice.Offers[1:]}
+	return planLine{
+		Component: c.Name, Calls: calls, MaxMachines: min(calls, c.MaxMachines),
+		Offer: choice.Offers[0], DataCost: choice.DataCost, Reuse: choice.Reuse,
+		Runners: choice.Runners, Fallbacks: choice.Offers[1:],
+	}
 }
 
 func (d *deps) printPlan(app *configs.App, plan provision.Plan) error {
 	t := tabwriter.NewWriter(d.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "COMPONENT\tCALLS\tMACHINES\tCLOUD\tTYPE\tCPUS\tMEMORY\tGPU\t$/H EACH")
-	total := 0.0
+	fmt.Fprintln(t, "COMPONENT\tCALLS\tMACHINES\tCLOUD\tREGION\tTYPE\tCPUS\tMEMORY\tGPU\t$/H EACH")
 	var notes []string
+	note := func(component, format string, args ...any) {
+		notes = append(notes, component+": "+fmt.Sprintf(format, args...))
+	}
 	for i, c := range app.Components {
 		l := lineOf(c, plan.Choices[i])
 		f := l.Offer
-		gpu := "-"
-		if f.GPUs > 0 {
-			gpu = fmt.Sprintf("%s x%d", f.GPU, f.GPUs)
-		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Component, l.Calls, l.MaxMachines, f.Cloud, f.Type, amount(f.CPUs, ""), amount(f.Memory, " GiB"), gpu, ui.Dollars(f.PricePerHour))
-		total += f.PricePerHour * float64(l.MaxMachines)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Component, l.Calls, l.MaxMachines,
+			f.Cloud, dash(cmp.Or(f.Zone, f.Region)), typeText(f), amount(f.CPUs, ""), amount(f.Memory, " GiB"), gpuText(f), ui.Dollars(f.PricePerHour))
 		if len(f.Missing) > 0 {
-			notes = append(notes, fmt.Sprintf("%s: %s %s", l.Component, f.Cloud, missingText(f)))
+			note(l.Component, "%s %s", f.Cloud, missingText(f))
+		}
+		if l.DataCost > 0 {
+			note(l.Component, "moving its data costs %s a call", ui.Dollars(l.DataCost))
+		}
+		if len(l.Reuse) > 0 {
+			note(l.Component, "takes over a machine of %s that is free", strings.Join(l.Reuse, " or "))
 		}
 	}
 	t.Flush()
-	fmt.Fprintf(d.Stdout, "if everything ran at once: %s/h\n", ui.Dollars(total))
+	fmt.Fprintf(d.Stdout, "if everything ran at once: %s/h\n", ui.Dollars(plan.PricePerHour))
 	for _, n := range notes {
 		fmt.Fprintln(d.Stdout, n)
 	}
+	for _, c := range plan.Choices {
+		if len(c.Runners) == 0 {
+			continue
+		}
+		fmt.Fprintf(d.Stdout, "\n%s gets %s; not chosen:\n", c.Component, c.Offers[0])
+		for _, r := range c.Runners {
+			fmt.Fprintf(t, "  %s\t%s/h\t%s\n", r.Offer, ui.Dollars(r.Offer.PricePerHour), r.Why)
+		}
+		t.Flush()
+	}
 	return nil
+}
+
+// typeText names a machine type and says whether it is spot.
+func typeText(o provision.Offer) string {
+	if o.Spot {
+		return o.Type + " (spot)"
+	}
+	return o.Type
+}
+
+// gpuText gives what GPUs an offer has, "-" without.
+func gpuText(o provision.Offer) string {
+	if o.GPUs == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s x%d", o.GPU, o.GPUs)
 }
 
 // amount prints a quantity, "-" when it is not known.

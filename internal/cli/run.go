@@ -99,6 +99,9 @@ func (d *deps) runApp(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.Keep > p.app.TTL {
+		return usagef("--keep %s: machines live for %s at the most; set a longer ttl in the app file", o.Keep, p.app.TTL)
+	}
 	secrets, err := d.readSecrets(o.Secrets)
 	if err != nil {
 		return err
@@ -119,11 +122,14 @@ func (d *deps) runApp(ctx context.Context, o runOptions) error {
 		return err
 	}
 	defer closeClouds()
-	plan, err := provision.NewPlan(ctx, p.app, clouds)
+	cooldowns, err := store.Cooldowns(ctx, d.Now())
 	if err != nil {
 		return err
 	}
-	keepTarget(p.app, plan)
+	plan, err := provision.NewPlan(ctx, p.app, clouds, d.planOptions(p.settings, cooldowns))
+	if err != nil {
+		return err
+	}
 	runner, err := d.newRunner(ctx, p.settings, logger)
 	if err != nil {
 		return err
@@ -199,7 +205,7 @@ func outcomeOf(ctx context.Context, r flow.Result, err error) cluster.RunState {
 }
 
 // newRunner finds Terraform and makes the runner for it.
-func (d *deps) newRunner(ctx context.Context, s configs.Settings, logger logger) (terraform.Runner, error) {
+func (d *deps) newRunner(ctx context.Context, s configs.Settings, logger logger) (*terraform.Exec, error) {
 	binary, err := terraform.Find(ctx, terraform.FindOptions{Path: s.Terraform, CacheDir: d.cacheDir(s), Env: d.Env})
 	if err != nil {
 		return nil, err

@@ -43,12 +43,13 @@ type calls struct {
 	layout layout
 	idle   func() // called when an attempt is over
 
-	begin    sync.Mutex // held while an attempt is being started
-	mu       sync.Mutex
-	byID     map[string]*call
-	reserved map[string]bool // folders in which nothing may start
-	closed   bool            // no new ones
-	watchers sync.WaitGroup  // one for each attempt that is not over, until it is
+	begin     sync.Mutex // held while an attempt is being started
+	mu        sync.Mutex
+	byID      map[string]*call
+	reserved  map[string]bool // folders in which nothing may start
+	closed    bool            // no new ones
+	preempted bool            // no new ones: the cloud takes the machine back
+	watchers  sync.WaitGroup  // one for each attempt that is not over, until it is
 }
 
 func newCalls(l layout, idle func()) *calls {
@@ -118,6 +119,9 @@ func (cs *calls) settled(id string) *call {
 func (cs *calls) busy(folder string) error {
 	if cs.closed {
 		return conflict("the agent is shutting down")
+	}
+	if cs.preempted {
+		return preempted("the cloud takes the machine back: it begins no new work")
 	}
 	if cs.reserved[folder] {
 		return conflict("folder %s is being synced", folder)
@@ -452,8 +456,14 @@ func (c *call) stop() error {
 	if exit, _ := c.state(); exit != nil {
 		return nil
 	}
-	_ = c.control.SetWriteDeadline(time.Now().Add(time.Second)) // full of stops: one will do
-	_, err := c.control.Write([]byte{orderStop})
+	return c.tell(orderStop, time.Second)
+}
+
+// tell gives the supervisor an order. A fifo that stays full of orders has them
+// all already.
+func (c *call) tell(order byte, patience time.Duration) error {
+	_ = c.control.SetWriteDeadline(time.Now().Add(patience))
+	_, err := c.control.Write([]byte{order})
 	if errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}

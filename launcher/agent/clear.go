@@ -13,7 +13,7 @@ import (
 const inputsDir = "inputs"
 
 // clearBefore makes the work folder fit for another start: what matches the
-// outputs, and what lies in inputs/, goes, unless it was shipped.
+// outputs or the checkpoint, and what lies in inputs/, goes, unless it was shipped.
 func clearBefore(l layout, r StartRequest) error {
 	root, err := os.OpenRoot(l.work(r.Folder))
 	if err != nil {
@@ -34,7 +34,7 @@ func clearBefore(l layout, r StartRequest) error {
 			}
 			return removeIn(root, name)
 		}}
-	for _, pattern := range append([]string{inputsDir}, r.Outputs...) {
+	for _, pattern := range slices.Concat([]string{inputsDir}, r.Outputs, r.Checkpoint) {
 		if err := f.find(pattern); err != nil {
 			return fmt.Errorf("clearing %s: %w", pattern, err)
 		}

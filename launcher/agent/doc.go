@@ -8,6 +8,10 @@
 //	serve      the agent: answers on a unix socket, holds the lease
 //	supervise  one for each attempt: owns the work's processes, log and exit
 //
+// serve changes something of the whole machine only when it is asked to:
+// its host key, and when it powers itself off (see root.go). serve also watches
+// whether the cloud takes the machine back, and then has the work save what it has.
+//
 // connect joins the controller's SSH channel to the socket. Everything that has
 // to survive the death of serve is in files (see layout and callDir), and who is
 // alive is told by locks, so that serve can be killed at any moment and the next

@@ -139,7 +139,7 @@ func (r StartRequest) check() error {
 			return badRequest("secret %.40q cannot be an environment variable", name)
 		}
 	}
-	for _, pattern := range r.Outputs {
+	for _, pattern := range slices.Concat(r.Outputs, r.Checkpoint) {
 		if err := checkPattern(pattern); err != nil {
 			return err
 		}

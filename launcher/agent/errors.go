@@ -19,6 +19,10 @@ func conflict(format string, args ...any) *Error {
 	return &Error{Message: fmt.Sprintf(format, args...), Kind: KindConflict, Status: http.StatusConflict}
 }
 
+func preempted(format string, args ...any) *Error {
+	return &Error{Message: fmt.Sprintf(format, args...), Kind: KindPreempted, Status: http.StatusConflict}
+}
+
 func untrusted(format string, args ...any) *Error {
 	return &Error{Message: fmt.Sprintf(format, args...), Kind: KindUntrusted, Status: http.StatusUnprocessableEntity}
 }

@@ -18,6 +18,7 @@ import (
 //	agent.lock          held by serve as long as it lives
 //	start.lock          held by start while it looks and starts
 //	agent.log           what serve has to say
+//	hostkey.json        HostKey, once one was asked for
 //	work/<folder>/      a work folder: nothing but shipped files and the work's own
 //	sync/<folder>/      what is known about a work folder: index, setup, parts/
 //	calls/<id>/         one attempt, see callDir
@@ -26,6 +27,7 @@ const (
 	agentLockName = "agent.lock"
 	startLockName = "start.lock"
 	agentLogName  = "agent.log"
+	hostKeyName   = "hostkey.json"
 	workDirName   = "work"
 	syncDirName   = "sync"
 	callsDirName  = "calls"
@@ -90,6 +92,7 @@ func (l layout) call(id string) callDir    { return callDir(l.path(callsDirName,
 //	result.json  $LEVIN_RESULT
 //	exit.json    Exit, there once the attempt is over
 //	reserve      room on the disk for exit.json
+//	preempted.json until when the work may save what it has, once the machine is taken back
 //	call.json    what serve has to know when it takes the attempt over
 type callDir string
 
@@ -101,6 +104,7 @@ func (d callDir) control() string         { return d.file("control") }
 func (d callDir) log() string             { return d.file("log") }
 func (d callDir) result() string          { return d.file("result.json") }
 func (d callDir) exit() string            { return d.file("exit.json") }
+func (d callDir) preempted() string       { return d.file("preempted.json") }
 func (d callDir) reserve() string         { return d.file("reserve") }
 
 // flock opens path and takes its lock. With wait false a lock that somebody

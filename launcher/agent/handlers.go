@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,12 @@ func (s *server) routes() http.Handler {
 		"GET /v1/calls/{id}/wait":              s.getWait,
 		"POST /v1/calls/{id}/stop":             s.postStop,
 		"GET /v1/calls/{id}/outputs":           s.getOutputs,
+		"POST /v1/calls/{id}/follow":           s.postFollow,
 		"GET /v1/calls/{id}/outputs/{path...}": s.getOutput,
+		"GET /v1/notice":                       s.getNotice,
+		"POST /v1/hostkey":                     s.postHostKey,
+		"POST /v1/hostkey/use":                 s.postHostKeyUse,
+		"POST /v1/expiry":                      s.postExpiry,
 		"POST /v1/shutdown":                    s.postShutdown,
 		"/":                                    s.noRoute,
 	} {
@@ -263,6 +269,7 @@ func (s *server) postCalls(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.holdButton()
 	return sendJSON(w, c.status())
 }
 
@@ -424,7 +431,7 @@ func (s *server) getOutput(w http.ResponseWriter, r *http.Request) error {
 
 func (c *call) output(name string) (cluster.Artifact, error) {
 	if exit, _ := c.state(); exit != nil {
-		for _, a := range exit.Artifacts {
+		for _, a := range slices.Concat(exit.Artifacts, exit.Checkpoint) {
 			if a.Path == name {
 				return a, nil
 			}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -14,10 +15,10 @@ import (
 
 const usage = `levin-agent runs on machines that Levin uses; Levin starts it.
 
-  start      --machine NAME --lease TTL [--power-off] [--home DIR]   make sure that an agent serves the machine
-  connect    --machine NAME [--home DIR]                             join stdio to it
-  digest                                                             print the sha256 of this binary
-  version                                                            print its version
+  start      --machine NAME --lease TTL [--power-off] [--notice aws|gcp] [--home DIR]   make sure that an agent serves the machine
+  connect    --machine NAME [--home DIR]   join stdio to it
+  digest                                   print the sha256 of this binary
+  version                                  print its version
 `
 
 // options are the flags of start, serve and connect.
@@ -26,7 +27,8 @@ type options struct {
 	home     string
 	lease    time.Duration
 	powerOff bool
-	detached bool // serve: lock, listener and ready pipe were inherited
+	notice   string // metadata service that tells when the machine is taken back; "" is none
+	detached bool   // serve: lock, listener and ready pipe were inherited
 }
 
 // Main runs one verb of the agent and gives the process its exit code. It
@@ -54,6 +56,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		err = connect(o, stdin, stdout)
 	case "supervise":
 		err = supervise(stdin)
+	case "root":
+		err = newHost().verb(context.Background(), rest, stdin)
 	case "digest":
 		err = printDigest(stdout)
 	case "version":
@@ -84,6 +88,7 @@ func (o *options) parse(verb string, args []string, stderr io.Writer) error {
 	flags.StringVar(&o.home, "home", "", "folder of all agents (default: where the binary lies, else ~/.levin-agent)")
 	if verb != "connect" {
 		flags.DurationVar(&o.lease, "lease", 0, "how long the machine is wanted if nobody renews it")
+		flags.StringVar(&o.notice, "notice", "", "metadata service that tells when the cloud takes the machine back: aws or gcp")
 		flags.BoolVar(&o.powerOff, "power-off", false, "end the whole machine, not only the agent, when it is not wanted any more")
 	}
 	if verb == "serve" {
@@ -97,6 +102,8 @@ func (o *options) parse(verb string, args []string, stderr io.Writer) error {
 		err = fmt.Errorf("levin-agent: %s takes no argument %q", verb, flags.Arg(0))
 	case checkLabel("machine", o.machine) != nil:
 		err = fmt.Errorf("levin-agent: --machine %q is not a DNS label", o.machine)
+	case o.notice != "" && o.notice != noticeAWS && o.notice != noticeGCP:
+		err = fmt.Errorf("levin-agent: --notice is aws or gcp, not %q", o.notice)
 	case verb != "connect" && o.lease <= 0:
 		err = fmt.Errorf("levin-agent: --lease has to be more than nothing")
 	}

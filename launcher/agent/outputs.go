@@ -186,9 +186,13 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// describe makes artifacts of what was found, hashing each file once, two at a
+// digester gives digest and size of a file as it is at this moment; buf is its to
+// use.
+type digester func(name string, buf []byte) (digest string, size int64, err error)
+
+// describe makes artifacts of what was found, digesting each file once, two at a
 // time.
-func describe(root *os.Root, outputs []found) ([]cluster.Artifact, error) {
+func describe(outputs []found, digest digester) ([]cluster.Artifact, error) {
 	artifacts := make([]cluster.Artifact, len(outputs))
 	var (
 		mu    sync.Mutex
@@ -210,7 +214,7 @@ func describe(root *os.Root, outputs []found) ([]cluster.Artifact, error) {
 			buf := make([]byte, copyBuffer)
 			for i, ok := take(nil); ok; {
 				var err error
-				artifacts[i], err = describeOne(root, outputs[i], buf)
+				artifacts[i], err = describeOne(outputs[i], digest, buf)
 				i, ok = take(err)
 			}
 		})
@@ -219,18 +223,17 @@ func describe(root *os.Root, outputs []found) ([]cluster.Artifact, error) {
 	return artifacts, first
 }
 
-func describeOne(root *os.Root, o found, buf []byte) (cluster.Artifact, error) {
+func describeOne(o found, digest digester, buf []byte) (cluster.Artifact, error) {
 	a := cluster.Artifact{Path: o.path, Mode: uint32(o.info.Mode().Perm()), Link: o.link}
 	if o.link != "" {
 		sum := sha256.Sum256([]byte(o.link))
 		a.Digest, a.Size = digestOf(sum[:]), int64(len(o.link))
 		return a, nil
 	}
-	digest, size, err := hashFile(root, o.path, buf)
-	if err != nil {
+	var err error
+	if a.Digest, a.Size, err = digest(o.path, buf); err != nil {
 		return a, fmt.Errorf("reading output %s: %w", o.path, err)
 	}
-	a.Digest, a.Size = digest, size
 	return a, nil
 }
 

@@ -10,15 +10,16 @@ import (
 // ProtocolVersion changes when either side could misread the other. The agent
 // is shipped by digest with every release, so the two always match; the number
 // is checked all the same.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 // The command line of the agent, as the controller uses it over SSH. The binary
 // lies at <home>/bin/<hex of its sha256>, where <home> is ~/.levin-agent unless
 // the target says otherwise; the agent finds <home> from where it lies, and
 // --home overrides that.
 //
-//	levin-agent start --machine NAME --lease 10m [--power-off]
-//	    Prints Info as JSON and exits 0. An agent that already serves the machine
+//	levin-agent start --machine NAME --lease 10m [--power-off] [--notice aws|gcp]
+//	    With --notice it asks that cloud's metadata service whether the machine is
+//	    taken back. Prints Info as JSON and exits 0. An agent that already serves the machine
 //	    answers and has its lease renewed; otherwise one is started, detached.
 //	levin-agent connect --machine NAME
 //	    Joins stdin and stdout to the agent: what travels is HTTP/1.1. Exits with
@@ -48,11 +49,17 @@ const ExitNoAgent = 3
 //	POST /v1/calls/{id}/stop                   → 204     asks for TERM, grace, KILL of the whole process tree; wait tells when it is done
 //	GET  /v1/calls/{id}/outputs                → []cluster.Artifact  (after exit: complete)
 //	GET  /v1/calls/{id}/outputs/{path...}?offset=N → bytes  the file's content from offset on (zstd when asked)
+//	POST /v1/calls/{id}/follow FollowRequest   → pieces of outputs as they grow, each with a FollowHeader; until the call has exited (zstd always)
+//	GET  /v1/notice                            → Notice  answers when the cloud has said that it takes the machine back
+//	POST /v1/hostkey                           → HostKey  prepares a host key; asked again, the same one
+//	POST /v1/hostkey/use                       → 204     the SSH server shows it from now on, instead of the one before
+//	POST /v1/expiry          ExpiryRequest     → 204     moves the time at which the machine powers itself off
 //	POST /v1/shutdown                          → 204     ends all work, removes the agent's folder, exits
 //
 // IDs and folder names are DNS labels; anything else is a 400. A sync replaces
 // the one before it that was not committed; nothing in the work folder changes
-// before commit. A folder whose work is running cannot be committed, started in
+// before commit. Once the cloud has said that it takes the machine back nothing is
+// synced or started any more: KindPreempted. A folder whose work is running cannot be committed, started in
 // or asked whether it is the same: 409.
 
 // The kinds of an Error, for code. Anything that is neither is the agent's own
@@ -61,6 +68,7 @@ const (
 	KindBadRequest = "bad request" // the request makes no sense; sending it again will not help
 	KindNotFound   = "not found"   // no such call, folder or output
 	KindConflict   = "conflict"    // not now: the folder is busy, or the sync has to be asked again
+	KindPreempted  = "preempted"   // not any more: the cloud takes the machine back
 	KindUntrusted  = "untrusted"   // content that is not what its digest says
 	KindDiskFull   = "disk full"   // the machine has no room left; what had been written is gone
 	KindInternal   = "internal"
@@ -169,8 +177,11 @@ type StartRequest struct {
 	Env      []string          `json:"env,omitempty"`       // KEY=VALUE
 	Secrets  map[string]string `json:"secrets,omitempty"`   // also in the environment; never written to disk, masked in logs when 4 bytes or longer
 	Outputs  []string          `json:"outputs,omitempty"`   // paths or globs; what they match and was not shipped is removed before the start; collected after the exit
-	Timeout  time.Duration     `json:"timeout,omitempty"`   // of setup and run together; 0 is none
-	Grace    time.Duration     `json:"grace,omitempty"`     // between TERM and KILL; 0 is DefaultGrace
+	// Checkpoint are paths or globs like Outputs. They are collected instead of the
+	// outputs when the machine is taken back before the work is done.
+	Checkpoint []string      `json:"checkpoint,omitempty"`
+	Timeout    time.Duration `json:"timeout,omitempty"` // of setup and run together; 0 is none
+	Grace      time.Duration `json:"grace,omitempty"`   // between TERM and KILL; 0 is DefaultGrace
 }
 
 // DefaultGrace is how long work that was told to stop may take to do so when
@@ -198,13 +209,18 @@ type Status struct {
 
 // Exit is how an attempt ended.
 type Exit struct {
-	Code      int                `json:"code"`  // 128+n when ended by signal n
-	At        time.Time          `json:"at"`    // the machine's clock, when the main process ended
-	Phase     Phase              `json:"phase"` // setup or run: what was running
-	TimedOut  bool               `json:"timed_out,omitempty"`
-	Stopped   bool               `json:"stopped,omitempty"`   // because it was asked to
-	Error     string             `json:"error,omitempty"`     // could not be started, disk full, result not JSON, …
-	Result    json.RawMessage    `json:"result,omitempty"`    // content of $LEVIN_RESULT
-	Artifacts []cluster.Artifact `json:"artifacts,omitempty"` // what the outputs matched, sorted by path
-	Missing   []string           `json:"missing,omitempty"`   // outputs that matched nothing
+	Code     int       `json:"code"`  // 128+n when ended by signal n
+	At       time.Time `json:"at"`    // the machine's clock, when the main process ended
+	Phase    Phase     `json:"phase"` // setup or run: what was running
+	TimedOut bool      `json:"timed_out,omitempty"`
+	Stopped  bool      `json:"stopped,omitempty"` // because it was asked to
+	// Preempted says that the work was ended because the cloud takes the machine back,
+	// before it was done: work that exits with code 0 all the same, and has left a
+	// result or all of its outputs, was done.
+	Preempted  bool               `json:"preempted,omitempty"`
+	Error      string             `json:"error,omitempty"`      // could not be started, disk full, result not JSON, …
+	Result     json.RawMessage    `json:"result,omitempty"`     // content of $LEVIN_RESULT
+	Artifacts  []cluster.Artifact `json:"artifacts,omitempty"`  // what the outputs matched, sorted by path
+	Missing    []string           `json:"missing,omitempty"`    // outputs that matched nothing
+	Checkpoint []cluster.Artifact `json:"checkpoint,omitempty"` // of Preempted: what the checkpoint matched, sorted by path; content as of outputs
 }

@@ -36,7 +36,9 @@ func serve(o options, stdout io.Writer) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	signal.Ignore(syscall.SIGHUP)
-	gone, err := newServer(l, digest).serve(ctx, listener, o.lease, ready)
+	s := newServer(l, digest)
+	s.notice = o.notice
+	gone, err := s.serve(ctx, listener, o.lease, ready)
 	if gone {
 		_ = os.Remove(l.path("..")) // the last one
 		if o.powerOff {

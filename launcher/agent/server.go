@@ -19,6 +19,10 @@ type server struct {
 	started time.Time
 	calls   *calls
 	lease   *lease
+	notice  string // metadata service to watch; "" is none
+	board   *board
+	button  button
+	machine sync.Mutex // held while something of the whole machine is changed
 
 	mu      sync.Mutex
 	folders map[string]*folder
@@ -31,11 +35,12 @@ type server struct {
 }
 
 func newServer(l layout, digest string) *server {
-	s := &server{layout: l, digest: digest, started: time.Now(), folders: make(map[string]*folder),
+	s := &server{layout: l, digest: digest, started: time.Now(), folders: make(map[string]*folder), board: newBoard(),
 		stopping: make(chan struct{}), untidy: make(chan struct{}, 1)}
 	s.lease = newLease(func() bool { _, running := s.calls.list(); return running > 0 })
 	s.calls = newCalls(l, func() {
 		s.lease.idle()
+		s.holdButton()
 		s.tidySoon()
 	})
 	return s
@@ -74,6 +79,17 @@ func (s *server) serve(ctx context.Context, listener net.Listener, ttl time.Dura
 	var helpers sync.WaitGroup
 	helpers.Go(func() { served <- h.Serve(listener) })
 	helpers.Go(s.tidy)
+	if s.notice != "" {
+		watching, stopWatching := context.WithCancel(ctx)
+		defer stopWatching()
+		helpers.Go(func() { s.watchNotice(watching, s.notice) })
+		helpers.Go(func() {
+			<-s.stopping
+			stopWatching()
+		})
+	}
+	s.holdButton() // for work that was taken over
+	defer s.button.end()
 	s.lease.renew(ttl)
 	defer s.lease.stop()
 	if err = ready(s.info()); err == nil {

@@ -199,6 +199,9 @@ func serveCommand(l layout, o options) (*exec.Cmd, error) {
 	if o.powerOff {
 		args = append(args, "--power-off")
 	}
+	if o.notice != "" {
+		args = append(args, "--notice", o.notice)
+	}
 	cmd, err := selfCommand(args...)
 	if err != nil {
 		return nil, err

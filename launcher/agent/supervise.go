@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,10 +22,11 @@ import (
 
 // What supervise and serve tell each other: one byte each.
 const (
-	eventLog   = 'l' // the log has grown
-	eventPhase = 'p' // another phase has begun
-	eventExit  = 'x' // exit.json is there
-	orderStop  = 's' // on the control fifo: stop the work
+	eventLog     = 'l' // the log has grown
+	eventPhase   = 'p' // another phase has begun
+	eventExit    = 'x' // exit.json is there
+	orderStop    = 's' // on the control fifo: stop the work
+	orderPreempt = 'p' // on the control fifo: the machine is taken back, see preempted.json
 )
 
 const (
@@ -63,7 +65,9 @@ type supervisor struct {
 	family  *family
 	events  int // file descriptor of the fifo; raw, since a write must not wait
 	begin   time.Time
+	growing *growing       // outputs that are digested while the work writes them; nil when none are
 	stop    chan struct{}  // capacity 1: the work has to stop
+	preempt chan struct{}  // capacity 1: the work has to save what it has
 	signals chan os.Signal // the same, asked for by a signal
 }
 
@@ -79,7 +83,7 @@ func supervise(stdin io.Reader) error {
 		return fmt.Errorf("reading the order: %w", err) // serve died while sending it: nothing has happened yet
 	}
 	s := &supervisor{req: o.Start, layout: layout{machine: o.Machine, dir: o.Dir},
-		stop: make(chan struct{}, 1), signals: make(chan os.Signal, 1)}
+		stop: make(chan struct{}, 1), preempt: make(chan struct{}, 1), signals: make(chan os.Signal, 1)}
 	s.dir = s.layout.call(o.Start.ID)
 	return s.supervise()
 }
@@ -126,16 +130,22 @@ func (s *supervisor) open() (control *os.File, err error) {
 	return control, err
 }
 
-// obey turns what comes on the control fifo into a stop.
+// obey passes on the orders that come on the control fifo.
 func (s *supervisor) obey(control *os.File) {
 	var buf [16]byte
 	for {
-		if _, err := control.Read(buf[:]); err != nil {
+		n, err := control.Read(buf[:])
+		if err != nil {
 			return
 		}
-		select {
-		case s.stop <- struct{}{}:
-		default:
+		for order, to := range map[byte]chan struct{}{orderStop: s.stop, orderPreempt: s.preempt} {
+			if bytes.IndexByte(buf[:n], order) < 0 {
+				continue
+			}
+			select {
+			case to <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -192,7 +202,7 @@ func (s *supervisor) runPhases(phase Phase, pump *pump) Exit {
 			return s.failed(phase, 1, err)
 		}
 		exit := s.runOne(PhaseSetup, []string{"/bin/sh", "-c", s.req.Setup}, pump, deadline)
-		if exit.Code != 0 || exit.Error != "" || exit.Stopped || exit.TimedOut {
+		if exit.Code != 0 || exit.Error != "" || exit.Stopped || exit.TimedOut || exit.Preempted {
 			return exit
 		}
 		if err := s.rememberSetup(); err != nil {
@@ -206,7 +216,19 @@ func (s *supervisor) runPhases(phase Phase, pump *pump) Exit {
 	if s.req.Shell != "" {
 		args = []string{"/bin/sh", "-c", s.req.Shell}
 	}
+	s.digestAhead()
 	return s.runOne(PhaseRun, args, pump, deadline)
+}
+
+// digestAhead begins to digest outputs while the work writes them. Without it
+// they are digested at the end.
+func (s *supervisor) digestAhead() {
+	if len(s.req.Outputs) == 0 {
+		return
+	}
+	if root, err := os.OpenRoot(s.layout.work(s.req.Folder)); err == nil {
+		s.growing = startGrowing(root, s.req.Outputs)
+	}
 }
 
 // runOne runs one main process to its end: its own, or the one that a stop or
@@ -229,6 +251,7 @@ func (s *supervisor) runOne(phase Phase, args []string, pump *pump, deadline <-c
 	}
 
 	exit := Exit{Phase: phase}
+	grace := s.grace()
 	var end mainExit
 	select {
 	case end = <-ended:
@@ -240,19 +263,18 @@ func (s *supervisor) runOne(phase Phase, args []string, pump *pump, deadline <-c
 		exit.Stopped = true
 	case <-deadline:
 		exit.TimedOut = true
+	case <-s.preempt:
+		exit.Preempted = true
+		grace = s.windowLeft()
 	}
-	end = s.terminate(ended)
+	end = s.terminate(ended, grace)
 	exit.Code, exit.At = end.code, end.at
 	return exit
 }
 
 // terminate gives the whole tree the chance to end itself, and kills what is
 // left after the grace.
-func (s *supervisor) terminate(ended <-chan mainExit) mainExit {
-	grace := s.req.Grace
-	if grace == 0 {
-		grace = DefaultGrace
-	}
+func (s *supervisor) terminate(ended <-chan mainExit, grace time.Duration) mainExit {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	s.family.signal(syscall.SIGTERM)
@@ -268,6 +290,13 @@ func (s *supervisor) terminate(ended <-chan mainExit) mainExit {
 	default:
 		return mainExit{code: 128 + int(syscall.SIGKILL), at: time.Now()} // it could not even be killed
 	}
+}
+
+func (s *supervisor) grace() time.Duration {
+	if s.req.Grace == 0 {
+		return DefaultGrace
+	}
+	return s.req.Grace
 }
 
 // endFamily leaves no process of the work behind.
@@ -296,10 +325,14 @@ func (s *supervisor) collect(exit *Exit) {
 			exit.Error = asError(err).Message
 		}
 	}
+	if s.growing != nil {
+		s.growing.finish()
+		defer s.growing.root.Close()
+	}
 	result, err := readResult(s.dir.result())
 	note(err)
 	exit.Result = result
-	if len(s.req.Outputs) == 0 || exit.Phase == PhaseSetup {
+	if !exit.Preempted && (len(s.req.Outputs) == 0 || exit.Phase == PhaseSetup) {
 		return
 	}
 	root, err := os.OpenRoot(s.layout.work(s.req.Folder))
@@ -311,7 +344,15 @@ func (s *supervisor) collect(exit *Exit) {
 	outputs, missing, err := findOutputs(root, s.req.Outputs)
 	note(err)
 	exit.Missing = missing
-	exit.Artifacts, err = describe(root, outputs)
+	if exit.Preempted = exit.Preempted && s.unfinished(exit); exit.Preempted {
+		note(s.saved(exit, root))
+		return
+	}
+	digest := func(name string, buf []byte) (string, int64, error) { return hashFile(root, name, buf) }
+	if s.growing != nil {
+		digest = s.growing.digest
+	}
+	exit.Artifacts, err = describe(outputs, digest)
 	note(err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,6 +37,8 @@ type Config struct {
 	Machines int
 	// Alive says whether a machine that was ready is still there. It may be nil.
 	Alive func(m cluster.Machine) bool
+	// Words are messages that a Judge knows, and what they mean.
+	Words map[string]provision.Verdict
 }
 
 // Run runs the suite.
@@ -45,11 +48,16 @@ func Run(t *testing.T, cfg Config) {
 	t.Run("Input", func(t *testing.T) { testInput(t, cfg) })
 	t.Run("Module", func(t *testing.T) { testModule(t, cfg) })
 	t.Run("StopOfNothing", func(t *testing.T) { testStopOfNothing(t, cfg) })
+	t.Run("StatusOfNothing", func(t *testing.T) { testStatusOfNothing(t, cfg) })
+	t.Run("FindNothing", func(t *testing.T) { testFindNothing(t, cfg) })
+	t.Run("Judge", func(t *testing.T) { testJudge(t, cfg) })
 	if cfg.Runner == nil {
 		return
 	}
 	t.Run("CreateAndStop", func(t *testing.T) { testLife(t, cfg, false) })
 	t.Run("CreateAndDestroy", func(t *testing.T) { testLife(t, cfg, true) })
+	t.Run("StopOfInterrupted", func(t *testing.T) { testStopOfInterrupted(t, cfg) })
+	t.Run("Sweep", func(t *testing.T) { testSweep(t, cfg) })
 }
 
 func open(t *testing.T, cfg Config, journal *cluster.Journal) provision.Cloud {
@@ -190,11 +198,73 @@ func testStopOfNothing(t *testing.T, cfg Config) {
 	if !ok {
 		t.Skip("no fast path")
 	}
-	never := cluster.Machine{
+	if err := stopper.Stop(t.Context(), never(t, cloud)); err != nil {
+		t.Errorf("Stop of a machine that never came to be: %v", err)
+	}
+}
+
+// never is the row of a machine that never came to be.
+func never(t *testing.T, cloud provision.Cloud) cluster.Machine {
+	t.Helper()
+	m := cluster.Machine{
 		Name: "run-abc123-never-1", Run: "run-abc123", Component: "never",
 		State: cluster.MachineStopping, Cloud: cloud.Name(),
 	}
-	if err := stopper.Stop(t.Context(), never); err != nil {
-		t.Errorf("Stop of a machine that never came to be: %v", err)
+	offers, err := cloud.Offers(t.Context(), configs.Resources{})
+	if err != nil || len(offers) == 0 {
+		t.Fatalf("Offers: %v, %v", offers, err)
+	}
+	m.Region, m.Zone, m.Type = offers[0].Region, offers[0].Zone, offers[0].Type
+	return m
+}
+
+func testStatusOfNothing(t *testing.T, cfg Config) {
+	cloud := open(t, cfg, cluster.NewJournal(memory.New()))
+	inspector, ok := cloud.(provision.Inspector)
+	if !ok {
+		t.Skip("no status")
+	}
+	status, words, err := inspector.Status(t.Context(), never(t, cloud))
+	if err != nil || status != provision.StatusGone && status != provision.StatusUnknown {
+		t.Errorf("Status of a machine that never came to be: %q, %q, %v", status, words, err)
+	}
+}
+
+func testFindNothing(t *testing.T, cfg Config) {
+	cloud := open(t, cfg, cluster.NewJournal(memory.New()))
+	sweeper, ok := cloud.(provision.Sweeper)
+	if !ok {
+		t.Skip("cannot be searched")
+	}
+	if found, err := sweeper.Find(t.Context(), "run-abc123"); err != nil || len(found) > 0 {
+		t.Errorf("Find of a run that never was: %v, %v", found, err)
+	}
+	if err := sweeper.Remove(t.Context(), nil); err != nil {
+		t.Errorf("Remove of nothing: %v", err)
+	}
+}
+
+func testJudge(t *testing.T, cfg Config) {
+	cloud := open(t, cfg, cluster.NewJournal(memory.New()))
+	judge, ok := cloud.(provision.Judge)
+	if !ok {
+		t.Skip("no table of words")
+	}
+	for _, words := range []string{
+		"", " ", "\n", "\x00\xff", ":", "::::", "()", "a: b: c", "{\"error\":", strings.Repeat("x: ", 10_000), "no such words at all",
+		"Reference to undeclared resource", "Invalid count argument: the number is not known",
+	} {
+		if v, ok := judge.Judge(words); ok {
+			t.Errorf("Judge knows %.40q to mean %+v", words, v)
+		}
+	}
+	for words, want := range cfg.Words {
+		got, ok := judge.Judge(words)
+		if !ok || got.Kind != want.Kind || got.Scope != want.Scope {
+			t.Errorf("Judge(%q) = %+v, %v, want %+v", words, got, ok, want)
+		}
+		if again, _ := judge.Judge(words); again != got {
+			t.Errorf("Judge(%q) answers differently when asked again", words)
+		}
 	}
 }

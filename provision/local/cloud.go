@@ -12,11 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/provision"
 	"github.com/levinrun/levin/provision/local/machine"
 	"github.com/levinrun/levin/terraform"
+	"github.com/levinrun/levin/terraform/reattach"
 )
 
 const (
@@ -47,7 +50,7 @@ type Cloud struct {
 
 	mu     sync.Mutex
 	closed bool
-	server *server // once asked for
+	server *reattach.Server // once asked for
 
 	agentTurn chan struct{} // held by whoever looks for the agent's binary
 	agent     agentFile
@@ -90,16 +93,13 @@ func (c *Cloud) Module(ctx context.Context, _ string) (terraform.Module, terrafo
 		}
 	}
 	providers := terraform.Providers{Reattach: map[string]terraform.Reattach{
-		terraform.ProviderSource: {
-			Protocol: "grpc", ProtocolVersion: 6, PID: os.Getpid(),
-			Network: "unix", Address: server.address,
-		},
+		terraform.ProviderSource: server.Reattach(),
 	}}
 	return terraform.LocalModule(), providers, nil
 }
 
 // serve starts the provider's server unless it runs already.
-func (c *Cloud) serve() (*server, error) {
+func (c *Cloud) serve() (*reattach.Server, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -108,7 +108,10 @@ func (c *Cloud) serve() (*server, error) {
 	if c.server != nil {
 		return c.server, nil
 	}
-	server, err := newServer(filepath.Join(c.cfg.Home, socketsDir), &levinProvider{cloud: c}, c.cfg.Logger)
+	server, err := reattach.Serve(reattach.Config{
+		Dir: filepath.Join(c.cfg.Home, socketsDir), Source: terraform.ProviderSource,
+		Provider: providerserver.NewProtocol6(&levinProvider{cloud: c}), Logger: c.cfg.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +153,12 @@ func (c *Cloud) Close() error {
 	c.mu.Unlock()
 	var err error
 	if server != nil {
-		err = server.close()
+		err = server.Close()
 	}
 	c.starter.Close()
 	// Whoever cleans up after a controller that was killed has perhaps not served
 	// the provider at all, and its socket is one of the things that were left.
-	sockets := filepath.Join(c.cfg.Home, socketsDir)
-	removeDeadSockets(sockets)
-	os.Remove(sockets) // unless others have sockets in it
+	reattach.Tidy(filepath.Join(c.cfg.Home, socketsDir))
 	return err
 }
 

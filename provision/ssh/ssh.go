@@ -8,9 +8,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +17,7 @@ import (
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/provision"
+	"github.com/levinrun/levin/provision/reach"
 	"github.com/levinrun/levin/terraform"
 )
 
@@ -38,10 +36,12 @@ type Config struct {
 	// have let go of; default 1 s.
 	Recheck time.Duration
 
-	SSHConfigFile string   // default ~/.ssh/config; a file that is not there is empty
-	KnownHosts    []string // default ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts
-	Home          string   // the local user's home folder; default is the system's answer
-	User          string   // the local user; default is the system's answer
+	// Where the user's SSH client keeps its files; the defaults are those of
+	// reach.Config.
+	SSHConfigFile string
+	KnownHosts    []string
+	Home          string
+	User          string
 }
 
 // Cloud gives slots of hosts as machines. It is a provision.Cloud, a Claimer and
@@ -50,7 +50,7 @@ type Cloud struct {
 	cfg   Config
 	hosts map[string]configs.Host // by name, defaults filled in
 	all   []provision.Offer       // one a host, as SortOffers puts them
-	files sshFiles
+	reach *reach.Resolver
 
 	// turn is held by the one claim of this process that may take the lock file: a
 	// lock on a file does not part goroutines of one process.
@@ -66,28 +66,9 @@ var (
 // New checks the hosts. Errors are *cluster.Failure of kind BadInput.
 func New(cfg Config) (*Cloud, error) {
 	cfg.Recheck = cmp.Or(cfg.Recheck, time.Second)
-	if cfg.Home == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil, fmt.Errorf("finding the home folder, where SSH keeps its files: %w", err)
-		}
-		cfg.Home = home
-	}
-	if cfg.User == "" {
-		u, err := user.Current()
-		if err != nil {
-			return nil, fmt.Errorf("finding the name of the local user: %w", err)
-		}
-		cfg.User = u.Username
-	}
-	cfg.SSHConfigFile = cmp.Or(cfg.SSHConfigFile, filepath.Join(cfg.Home, ".ssh", "config"))
-	if cfg.KnownHosts == nil {
-		cfg.KnownHosts = []string{filepath.Join(cfg.Home, ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"}
-	}
 	c := &Cloud{
 		cfg:   cfg,
 		hosts: map[string]configs.Host{},
-		files: readSSHFiles(cfg),
 		turn:  make(chan struct{}, 1),
 	}
 	if len(cfg.Settings.Hosts) == 0 {
@@ -109,6 +90,14 @@ func New(cfg Config) (*Cloud, error) {
 		c.all = append(c.all, o)
 	}
 	provision.SortOffers(c.all)
+	var err error
+	c.reach, err = reach.New(reach.Config{
+		Cloud: cfg.Name, Settings: cfg.Settings,
+		ConfigFile: cfg.SSHConfigFile, KnownHosts: cfg.KnownHosts, Home: cfg.Home, User: cfg.User,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -196,16 +185,27 @@ func (c *Cloud) Input(o provision.Offer, _ configs.Resources) (terraform.Machine
 			What: fmt.Sprintf("cloud %s has no host %q", c.cfg.Name, o.Type),
 		}
 	}
-	e, err := c.endpoint(h)
+	address, port, user, err := c.reach.Endpoint(h)
 	if err != nil {
 		return terraform.MachineInput{}, err
 	}
 	return terraform.MachineInput{
 		Type: h.Name,
 		Extra: map[string]any{
-			"address": e.address, "port": e.port, "user": e.user, "host_key": h.HostKey,
+			"address": address, "port": port, "user": user, "host_key": h.HostKey,
 		},
 	}, nil
+}
+
+// Target says how the machine's host is reached. The run's key is of no use on a
+// host that Levin did not create: the user's own keys open it.
+func (c *Cloud) Target(m cluster.Machine, _ string) (cluster.Target, error) {
+	h, ok := c.hosts[m.Type]
+	if !ok {
+		// The settings have lost it; the row still says how it was reached.
+		h = configs.Host{Name: m.Type, Address: m.Address, Port: m.Port, User: m.User, HostKey: m.HostKey}
+	}
+	return c.reach.Host(h)
 }
 
 // Stop lets a slot go at once. There is nothing to end: the host stays, and the

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"github.com/levinrun/levin/provision/local/machine"
 )
 
@@ -18,6 +20,9 @@ type Config struct {
 	Second time.Duration
 	// Boot is how long an instance takes from its creation to its SSH server; default 0.
 	Boot time.Duration
+	// SSHPort is where the SSH servers of instances listen, each on a loopback address
+	// of its own; default 22, as in clouds.
+	SSHPort int
 }
 
 // State is where an instance stands.
@@ -50,8 +55,13 @@ type Thing struct {
 	State     State  // of an instance
 	Reason    string // why it is not running any more, in the cloud's words
 	CreatedAt time.Time
-	ExpiresAt time.Time    // max_run_duration or the expiry timer of its user data, when there is one
+	ExpiresAt time.Time    // when it ends at the latest, when there is such a time: expiry timer, max_run_duration
 	Machine   machine.Info // of an instance that runs
+
+	state   cty.Value // as Terraform knows it
+	stateID string    // the id that Terraform has for it
+	life    *life     // of an instance
+	disk    *Thing    // root disk of an instance
 }
 
 // Emulator is the emulated cloud. All methods are safe for concurrent use.
@@ -59,12 +69,14 @@ type Emulator struct {
 	cfg     Config
 	starter *machine.Starter
 
-	mu     sync.Mutex
-	things []*Thing // in order of creation
-	faults []*fault
-	calls  map[string]int // API calls by name, for tests that count
+	mu      sync.Mutex
+	things  []*Thing      // in order of creation
+	changed chan struct{} // closed, and made anew, whenever a thing changes
+	faults  []*fault
+	calls   map[string]int // API calls by name, for tests that count
+	closed  bool
 
-	core // the rest belongs to instance.go and provider.go
+	core
 }
 
 // FaultKind is what goes wrong.
@@ -124,11 +136,13 @@ var _ API = (*Emulator)(nil)
 
 // handlers are the HTTP APIs: /aws/ is every AWS endpoint (EC2, STS, Service
 // Quotas, Pricing), /gcp/ is every Google endpoint, /metadata/<instance id>/ is
-// what the instance sees as its metadata service.
+// what an AWS instance sees as its metadata service, /token is where a Google
+// service account gets its tokens.
 func (e *Emulator) handlers() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/aws/", http.StripPrefix("/aws", http.HandlerFunc(e.serveAWS)))
 	mux.Handle("/gcp/", http.StripPrefix("/gcp", http.HandlerFunc(e.serveGCP)))
 	mux.Handle("/metadata/", http.HandlerFunc(e.serveMetadata))
+	mux.Handle("/token", http.HandlerFunc(e.serveToken))
 	return mux
 }

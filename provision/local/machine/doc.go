@@ -6,6 +6,7 @@
 //
 //	lock         held with flock for as long as the machine lives; its process id
 //	ready.json   Info, from the moment the machine answers until it begins to end
+//	hostkey      the SSH host key, when it was given: OpenSSH PEM; read again on SIGHUP
 //	machine.log  what the process had to say
 //	home/        HOME of everything that runs there
 //	tmp/         TMPDIR
@@ -29,6 +30,7 @@ import (
 const (
 	lockName  = "lock"
 	readyName = "ready.json"
+	keyName   = "hostkey"
 	logName   = "machine.log"
 	homeName  = "home"
 	tmpName   = "tmp"
@@ -59,6 +61,15 @@ type Options struct {
 	Run   string        // the run it belongs to, for people
 	Key   string        // the only client key that is let in, authorized_keys form
 	Lease time.Duration // how long it lives without a connection and without a process
+
+	// HostKey is the private SSH host key, OpenSSH PEM; empty makes a fresh one. It
+	// goes through a file of the folder, which only this user can read.
+	HostKey string
+	Listen  string   // address and port of its SSH server, on loopback; empty: 127.0.0.1 and any port
+	Env     []string // further variables of every process on it
+	// Tied machines end as soon as the process that started them is gone. (Known on
+	// Linux only.)
+	Tied bool
 
 	Agent string // path of the levin-agent binary, which is the machine's process
 	// AgentDigest is the SHA-256 of Agent in hex. When it is set, the binary is also

@@ -41,7 +41,9 @@ func Main(args []string) int {
 	run := flags.String("run", "", "run that it belongs to")
 	key := flags.String("key", "", "the only client key that is let in, in authorized_keys form")
 	lease := flags.Duration("lease", 10*time.Minute, "how long it lives without a connection and without a process")
+	listen := flags.String("listen", "", "loopback address and port of the SSH server; empty: any port of 127.0.0.1")
 	starter := flags.Int("starter", 0, "process id of the starter")
+	tied := flags.Bool("tied", false, "end when the starter is gone")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -60,7 +62,7 @@ func Main(args []string) int {
 	}
 	defer lock.Close() // last of all: the lock is the machine's life
 
-	m, err := open(*dir, *key, *lease)
+	m, err := open(*dir, *key, *listen, *lease)
 	if err != nil {
 		say(ready, announcement{Error: err.Error()})
 		log.Error("cannot start", "error", err)
@@ -70,7 +72,7 @@ func Main(args []string) int {
 	err = m.announce(ready)
 	if err == nil {
 		log.Info("ready", "address", m.listener.Addr())
-		err = m.serve(log, *starter)
+		err = m.serve(log, *starter, *tied)
 	} else {
 		log.Error("nobody waits for this machine", "error", err)
 	}
@@ -92,11 +94,12 @@ type host struct {
 	procs    *processes
 	server   *server
 	quiet    *quiet
-	signals  chan os.Signal
+	signals  chan os.Signal // end the machine
+	hangup   chan os.Signal // the host key was replaced
 }
 
 // open prepares everything up to the point where connections can be accepted.
-func open(dir, key string, lease time.Duration) (*host, error) {
+func open(dir, key, listen string, lease time.Duration) (*host, error) {
 	if err := adoptOrphans(); err != nil {
 		return nil, err
 	}
@@ -109,17 +112,21 @@ func open(dir, key string, lease time.Duration) (*host, error) {
 	if u, err := user.Current(); err == nil {
 		account = u.Username
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := listenLoopback(listen)
 	if err != nil {
 		return nil, err
 	}
-	m := &host{dir: dir, listener: listener, signals: make(chan os.Signal, 4)}
+	m := &host{dir: dir, listener: listener, signals: make(chan os.Signal, 4), hangup: make(chan os.Signal, 1)}
 	// Caught, not ignored: what is ignored here would be ignored by all that runs on
 	// the machine.
-	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(m.hangup, syscall.SIGHUP)
 	m.quiet = newQuiet(lease)
 	m.procs = newProcesses(m.quiet.processes)
-	m.server, err = newServer(key, m.procs, filepath.Join(dir, homeName), environment(dir, account))
+	hostKey, err := readHostKey(dir)
+	if err == nil {
+		m.server, err = newServer(key, hostKey, m.procs, filepath.Join(dir, homeName), environment(dir, account))
+	}
 	if err != nil {
 		listener.Close()
 		return nil, err
@@ -128,25 +135,30 @@ func open(dir, key string, lease time.Duration) (*host, error) {
 	addr := listener.Addr().(*net.TCPAddr)
 	m.info = Info{
 		Address: addr.IP.String(), Port: addr.Port,
-		User: account, HostKey: m.server.hostKey, PID: os.Getpid(),
+		User: account, HostKey: authorizedForm(hostKey), PID: os.Getpid(),
 	}
 	return m, nil
 }
 
 // announce makes the machine known: in its folder and to its starter.
 func (m *host) announce(ready *os.File) error {
+	if err := m.writeInfo(); err != nil {
+		return errors.Join(err, say(ready, announcement{Error: err.Error()}))
+	}
+	return say(ready, announcement{Info: m.info})
+}
+
+// writeInfo makes the machine known in its folder.
+func (m *host) writeInfo() error {
 	b, err := json.Marshal(m.info)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(m.dir, readyName)
 	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return errors.Join(err, say(ready, announcement{Error: err.Error()}))
+		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return errors.Join(err, say(ready, announcement{Error: err.Error()}))
-	}
-	return say(ready, announcement{Info: m.info})
+	return os.Rename(path+".new", path)
 }
 
 // say writes one line to the starter and closes the pipe. An error means that the
@@ -158,24 +170,36 @@ func say(w io.WriteCloser, a announcement) error {
 
 // serve lets connections in until a signal comes or nothing has happened for as
 // long as the lease.
-func (m *host) serve(log *slog.Logger, starter int) error {
+func (m *host) serve(log *slog.Logger, starter int, tied bool) error {
 	done := make(chan error, 1)
 	go func() { done <- m.server.serve(m.listener) }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	orphaned := make(chan struct{})
 	go func() {
 		awaitStarter(ctx, starter)
 		m.quiet.abandoned()
+		if tied && ctx.Err() == nil && os.Getppid() != starter {
+			close(orphaned)
+		}
 	}()
-	var err error
-	select {
-	case s := <-m.signals:
-		log.Info("ending", "reason", s.String())
-	case <-m.quiet.expired:
-		log.Info("ending", "reason", "no connection and no process for the whole lease")
-	case err = <-done:
-		log.Error("ending", "reason", err)
-		return err
+	for waiting := true; waiting; {
+		select {
+		case <-m.hangup:
+			m.changeHostKey(log)
+		case s := <-m.signals:
+			log.Info("ending", "reason", s.String())
+			waiting = false
+		case <-m.quiet.expired:
+			log.Info("ending", "reason", "no connection and no process for the whole lease")
+			waiting = false
+		case <-orphaned:
+			log.Info("ending", "reason", "its starter is gone")
+			waiting = false
+		case err := <-done:
+			log.Error("ending", "reason", err)
+			return err
+		}
 	}
 	m.listener.Close()
 	<-done

@@ -1,14 +1,13 @@
 package machine
 
 import (
-	"crypto/ed25519"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,8 +22,8 @@ const (
 
 // server is the machine's SSH server.
 type server struct {
-	config  *ssh.ServerConfig
-	hostKey string // public half, authorized_keys form
+	allowed []byte                     // the only client key that is let in
+	hostKey atomic.Pointer[ssh.Signer] // of connections from now on
 	procs   *processes
 	home    string
 	env     []string
@@ -38,41 +37,37 @@ type server struct {
 	wg     sync.WaitGroup
 }
 
-// newServer makes a server with a fresh host key that lets in the given client
-// key and nothing else.
-func newServer(authorized string, procs *processes, home string, env []string) (*server, error) {
+// newServer makes a server that lets in the given client key and nothing else.
+func newServer(authorized string, hostKey ssh.Signer, procs *processes, home string, env []string) (*server, error) {
 	allowed, _, _, _, err := ssh.ParseAuthorizedKey([]byte(authorized))
 	if err != nil {
 		return nil, fmt.Errorf("the client key is not in authorized_keys form: %w", err)
 	}
-	_, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := ssh.NewSignerFromSigner(private)
-	if err != nil {
-		return nil, err
-	}
 	s := &server{
-		hostKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey()))),
+		allowed: allowed.Marshal(),
 		procs:   procs, home: home, env: env,
 		onConn: func(int) {},
 		conns:  map[net.Conn]struct{}{},
 		tidy:   time.AfterFunc(tidyAfter, debug.FreeOSMemory),
 	}
 	s.tidy.Stop()
-	want := allowed.Marshal()
-	s.config = &ssh.ServerConfig{
+	s.hostKey.Store(&hostKey)
+	return s, nil
+}
+
+// config is what one connection is served with.
+func (s *server) config() *ssh.ServerConfig {
+	c := &ssh.ServerConfig{
 		ServerVersion: "SSH-2.0-levin",
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if subtle.ConstantTimeCompare(key.Marshal(), want) == 1 {
+			if subtle.ConstantTimeCompare(key.Marshal(), s.allowed) == 1 {
 				return nil, nil
 			}
 			return nil, errors.New("this key is not let in")
 		},
 	}
-	s.config.AddHostKey(signer)
-	return s, nil
+	c.AddHostKey(*s.hostKey.Load())
+	return c
 }
 
 // serve accepts connections until the listener is closed.
@@ -134,7 +129,7 @@ func (s *server) close() {
 func (s *server) connection(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(handshakeLimit))
-	client, channels, requests, err := ssh.NewServerConn(conn, s.config)
+	client, channels, requests, err := ssh.NewServerConn(conn, s.config())
 	if err != nil {
 		return
 	}

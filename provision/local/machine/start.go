@@ -145,6 +145,11 @@ func (s *Starter) spawn(ctx context.Context, o Options, lock *os.File) (Info, er
 		return Info{}, err
 	}
 	defer log.Close()
+	if o.HostKey != "" {
+		if err := os.WriteFile(filepath.Join(o.Dir, keyName), []byte(o.HostKey), 0o600); err != nil {
+			return Info{}, err
+		}
+	}
 	ready, w, err := os.Pipe()
 	if err != nil {
 		return Info{}, err
@@ -153,9 +158,9 @@ func (s *Starter) spawn(ctx context.Context, o Options, lock *os.File) (Info, er
 	defer w.Close()
 	cmd := exec.Command(o.Agent, "machine",
 		"--dir", o.Dir, "--name", o.Name, "--run", o.Run, "--key", o.Key, "--lease", o.Lease.String(),
-		"--starter", strconv.Itoa(os.Getpid()))
+		"--listen", o.Listen, "--starter", strconv.Itoa(os.Getpid()), "--tied="+strconv.FormatBool(o.Tied))
 	cmd.Dir = "/"
-	cmd.Env = append(inherited(os.Environ()), envDir+"="+o.Dir)
+	cmd.Env = append(append(inherited(os.Environ()), o.Env...), envDir+"="+o.Dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w, lock} // readyFD, lockFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -155,3 +155,14 @@ func Sweep(ctx context.Context, dir string) error {
 	}
 	return killMarked(ctx, dir)
 }
+
+// Wait returns once no machine lives in dir, or ctx ends.
+func Wait(ctx context.Context, dir string) error {
+	process, lock, alive := find(dir)
+	if !alive {
+		return nil
+	}
+	defer process.Release()
+	defer lock.Close()
+	return awaitEnd(ctx, lock, process.Pid)
+}

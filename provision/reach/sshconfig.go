@@ -1,4 +1,4 @@
-package ssh
+package reach
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ type sshFiles struct {
 // Levin to run.
 func readSSHFiles(cfg Config) sshFiles {
 	f := sshFiles{cfg: cfg, config: &ssh_config.Config{}}
-	data, err := os.ReadFile(cfg.SSHConfigFile)
+	data, err := os.ReadFile(cfg.ConfigFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return f
@@ -99,7 +99,7 @@ func (f sshFiles) lookup(name string) (alias, error) {
 	if f.err != nil {
 		return alias{}, &cluster.Failure{
 			Kind: cluster.BadInput,
-			What: fmt.Sprintf("%s could not be read, and the settings do not say all about host %s", f.cfg.SSHConfigFile, name),
+			What: fmt.Sprintf("%s could not be read, and the settings do not say all about host %s", f.cfg.ConfigFile, name),
 			Next: "give its port, its user and its identity in the settings, or mend that file",
 			Err:  f.err,
 		}
@@ -123,7 +123,7 @@ func (f sshFiles) lookup(name string) (alias, error) {
 		if err != nil || n < 1 || n > 65535 {
 			return alias{}, &cluster.Failure{
 				Kind: cluster.BadInput,
-				What: fmt.Sprintf("%s gives host %s the port %q", f.cfg.SSHConfigFile, name, port),
+				What: fmt.Sprintf("%s gives host %s the port %q", f.cfg.ConfigFile, name, port),
 			}
 		}
 		a.port = n

@@ -1,4 +1,6 @@
-package local
+// Package reattach serves a Terraform provider from within this process, to every
+// Terraform process that is given its address (TF_REATTACH_PROVIDERS).
+package reattach
 
 import (
 	"context"
@@ -11,8 +13,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/hashicorp/terraform-plugin-framework/provider"
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 	"github.com/hashicorp/terraform-plugin-log/tfsdklog"
 	"google.golang.org/grpc"
@@ -28,17 +29,24 @@ const (
 	healthName = "plugin"
 )
 
-// server serves a Terraform provider to every Terraform process that is given its
-// address (TF_REATTACH_PROVIDERS).
+// Config is what a Server works with.
+type Config struct {
+	Dir    string // folder of its socket; made if needed, removed with its last socket
+	Source string // the provider's source address, "levinrun/levin"
+	// Provider makes what serves one connection, which is one Terraform process.
+	Provider func() tfprotov6.ProviderServer
+	Logger   *slog.Logger // default: none
+}
+
+// Server serves a provider. Close it.
 //
-// Each connection gets a gRPC server of its own. When a Terraform process is
-// interrupted it asks its provider to stop, which cancels whatever that provider
-// is doing; with one server for all, one group's interrupt would cancel the
-// creation of every other group's machines.
-type server struct {
+// Each connection gets a gRPC server and a provider of its own. When a Terraform
+// process is interrupted it asks its provider to stop, which cancels whatever that
+// provider is doing; with one server for all, one group's interrupt would cancel
+// the creation of every other group's machines.
+type Server struct {
+	cfg      Config
 	address  string
-	provider provider.Provider
-	logger   *slog.Logger
 	logging  context.Context // holds the sink that silences the framework
 	listener net.Listener
 	cleanup  func()
@@ -49,14 +57,17 @@ type server struct {
 	done  chan struct{} // closed when no more connections are accepted
 }
 
-// newServer serves p on a socket in dir.
-func newServer(dir string, p provider.Provider, logger *slog.Logger) (*server, error) {
-	listener, address, cleanup, err := listen(dir)
+// Serve serves a provider until Close.
+func Serve(cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	listener, address, cleanup, err := listen(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{
-		address: address, provider: p, logger: logger, listener: listener, cleanup: cleanup,
+	s := &Server{
+		cfg: cfg, address: address, listener: listener, cleanup: cleanup,
 		// Without a sink the framework writes a line to stderr for each step of each
 		// request. This sink is off unless the user has set TF_LOG.
 		logging: tfsdklog.ContextWithTestLogging(context.Background(), "levin"),
@@ -70,13 +81,21 @@ func newServer(dir string, p provider.Provider, logger *slog.Logger) (*server, e
 	return s, nil
 }
 
+// Reattach is where Terraform finds the provider.
+func (s *Server) Reattach() terraform.Reattach {
+	return terraform.Reattach{
+		Protocol: "grpc", ProtocolVersion: 6, PID: os.Getpid(),
+		Network: "unix", Address: s.address,
+	}
+}
+
 // listen opens a socket in dir that only this user can reach.
 func listen(dir string) (l net.Listener, address string, cleanup func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, "", nil, err
 	}
-	removeDeadSockets(dir)
-	// Several clouds may be served by one process.
+	removeDead(dir)
+	// Several providers may be served by one process.
 	name := func(i int) string { return fmt.Sprintf("%d-%d.sock", os.Getpid(), i) }
 	for i := 1; ; i++ {
 		path := filepath.Join(dir, name(i))
@@ -100,8 +119,14 @@ func listen(dir string) (l net.Listener, address string, cleanup func(), err err
 	}
 }
 
-// removeDeadSockets removes the sockets of processes that were killed.
-func removeDeadSockets(dir string) {
+// Tidy removes the sockets that processes left in dir when they were killed, and dir
+// itself unless there are others in it.
+func Tidy(dir string) {
+	removeDead(dir)
+	os.Remove(dir)
+}
+
+func removeDead(dir string) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*-*.sock"))
 	for _, path := range paths {
 		var pid, i int
@@ -121,12 +146,12 @@ func processExists(pid int) bool {
 }
 
 // accept serves connections until the listener is closed.
-func (s *server) accept() {
+func (s *Server) accept() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				s.logger.Error("the Terraform provider's socket has failed", "error", err)
+				s.cfg.Logger.Error("the Terraform provider's socket has failed", "error", err)
 			}
 			return
 		}
@@ -135,21 +160,23 @@ func (s *server) accept() {
 }
 
 // serve serves one connection to its end.
-func (s *server) serve(conn net.Conn) {
+func (s *Server) serve(conn net.Conn) {
 	defer conn.Close()
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.WaitForHandlers(true),
-		grpc.UnaryInterceptor(s.silence),
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			return handle(context.WithValue(quietContext{ctx, s.logging}, connKey{}, conn), req)
+		}),
 	)
 	check := health.NewServer()
 	check.SetServingStatus(healthName, grpc_health_v1.HealthCheckResponse_SERVING)
 	grpc_health_v1.RegisterHealthServer(g, check)
 	plugin := &tf6server.GRPCProviderPlugin{
-		Name: "registry.terraform.io/" + terraform.ProviderSource, GRPCProvider: providerserver.NewProtocol6(s.provider),
+		Name: "registry.terraform.io/" + s.cfg.Source, GRPCProvider: s.cfg.Provider,
 	}
 	if err := plugin.GRPCServer(nil, g); err != nil {
-		s.logger.Error("cannot serve the Terraform provider", "error", err)
+		s.cfg.Logger.Error("cannot serve the Terraform provider", "error", err)
 		return
 	}
 	s.mu.Lock()
@@ -168,13 +195,19 @@ func (s *server) serve(conn net.Conn) {
 	s.mu.Unlock()
 }
 
-// silence lets the framework find the sink that its log goes to.
-func (s *server) silence(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	return handle(quietContext{ctx, s.logging}, req)
+// connKey is where a request's context holds the connection it came by.
+type connKey struct{}
+
+// Drop breaks the connection by which a request came, as a provider that dies
+// would. It does nothing for a context that is of no request.
+func Drop(ctx context.Context) {
+	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok {
+		conn.Close()
+	}
 }
 
 // quietContext is a request's context with the values of another one behind its
-// own.
+// own: the framework finds there the sink that its log goes to.
 type quietContext struct {
 	context.Context
 	values context.Context
@@ -187,8 +220,8 @@ func (c quietContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// close cancels what is being served, waits for it, and removes the socket.
-func (s *server) close() error {
+// Close cancels what is being served, waits for it, and removes the socket.
+func (s *Server) Close() error {
 	err := s.listener.Close()
 	<-s.done
 	s.mu.Lock()

@@ -1,0 +1,234 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/configs"
+	"github.com/levinrun/levin/provision"
+	"github.com/levinrun/levin/provision/catalog"
+	"github.com/levinrun/levin/provision/reach"
+	"github.com/levinrun/levin/terraform"
+)
+
+const (
+	defaultName = "aws"
+	kind        = "aws" // of cloud: its catalog's name, and the first half of its locations
+)
+
+// Config is what a Cloud works with; every field has a default.
+type Config struct {
+	Name     string                // default "aws"
+	Settings configs.CloudSettings // of this cloud
+	// CacheDir is the folder of catalogs that Refresh has written; empty has none.
+	CacheDir string
+	// Env is the user's environment, "KEY=value", whose AWS_* variables Terraform's
+	// provider is given; default os.Environ().
+	Env    []string
+	Home   string       // the user's home folder, for the SSH configuration; default is the system's answer
+	Logger *slog.Logger // default: none
+}
+
+// Cloud makes machines of EC2. It must be closed.
+type Cloud struct {
+	cfg   Config
+	reach *reach.Resolver
+
+	// How long things are waited for; tests have less time.
+	poll   time.Duration // between the first two looks at a machine that is ending
+	settle time.Duration // how long EC2 may not know of an instance that it has just created
+
+	life  context.Context // ends with Close; what goes on in the background hangs on it
+	end   context.CancelFunc
+	tasks sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	catalog *catalog.Catalog // once loaded
+	sdk     *sdk             // once made
+	regions map[string]*region
+}
+
+var (
+	_ provision.Cloud       = (*Cloud)(nil)
+	_ provision.Stopper     = (*Cloud)(nil)
+	_ provision.Inspector   = (*Cloud)(nil)
+	_ provision.Sweeper     = (*Cloud)(nil)
+	_ provision.Extender    = (*Cloud)(nil)
+	_ provision.Judge       = (*Cloud)(nil)
+	_ provision.Preflighter = (*Cloud)(nil)
+	_ provision.Refresher   = (*Cloud)(nil)
+	_ provision.Metered     = (*Cloud)(nil)
+	_ io.Closer             = (*Cloud)(nil)
+)
+
+// New makes the cloud. Nothing is read but the SSH configuration, and nothing is
+// asked of AWS.
+func New(cfg Config) (*Cloud, error) {
+	cfg.Name = cmp.Or(cfg.Name, defaultName)
+	if cfg.Env == nil {
+		cfg.Env = os.Environ()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	r, err := reach.New(reach.Config{Cloud: cfg.Name, Settings: cfg.Settings, Home: cfg.Home})
+	if err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	return &Cloud{
+		cfg: cfg, reach: r,
+		poll: firstLook, settle: settleTime,
+		life: life, end: end,
+		regions: map[string]*region{},
+	}, nil
+}
+
+// Name is the cloud's name in settings and offers.
+func (c *Cloud) Name() string { return c.cfg.Name }
+
+// undriven are the GPUs for which no public image of AWS has drivers: the ones
+// that its module refuses to start without an image of the user's.
+var undriven = [...]string{"K80", "M60", "P4", "P40", "P100", "V100"}
+
+// Offers gives what the catalog has in the configured regions. GPUs that need an
+// image of the user's own are offered only when the settings name one.
+func (c *Cloud) Offers(ctx context.Context, r configs.Resources) ([]provision.Offer, error) {
+	cat, err := c.loadCatalog()
+	if err != nil {
+		return nil, err
+	}
+	offers := cat.Offers(c.cfg.Name, c.cfg.Settings.Regions, r)
+	if c.cfg.Settings.Image == "" {
+		offers = slices.DeleteFunc(offers, func(o provision.Offer) bool {
+			model, _, _ := strings.Cut(o.GPU, "-") // V100-32GB is a V100
+			return slices.Contains(undriven[:], model)
+		})
+	}
+	return offers, ctx.Err()
+}
+
+// loadCatalog reads the catalog, once.
+func (c *Cloud) loadCatalog() (*catalog.Catalog, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.catalog == nil {
+		cat, err := catalog.Load(kind, c.cfg.CacheDir)
+		if err != nil {
+			return nil, err
+		}
+		c.catalog = cat
+	}
+	return c.catalog, nil
+}
+
+// maxRetries is how often Terraform's provider tries a request. Left to itself it
+// tries one that failed for lack of capacity for most of an hour, while another
+// zone may have the machine at once; what is worth trying again is tried again by
+// the provisioner.
+const maxRetries = 5
+
+// Module gives the AWS module for one region, and gets ready to end its machines:
+// by then credentials are at hand.
+func (c *Cloud) Module(_ context.Context, region string) (terraform.Module, terraform.Providers, error) {
+	s := c.cfg.Settings
+	provider := map[string]any{"max_retries": maxRetries}
+	if region != "" {
+		provider["region"] = region
+		c.warm(region)
+	}
+	if s.Profile != "" {
+		provider["profile"] = s.Profile
+	}
+	if s.Endpoint != "" {
+		provider["endpoints"] = map[string]any{"ec2": s.Endpoint, "ssm": s.Endpoint, "sts": s.Endpoint}
+		provider["skip_credentials_validation"] = true
+		provider["skip_metadata_api_check"] = "true" // a string in the provider's schema
+		provider["skip_region_validation"] = true
+		provider["skip_requesting_account_id"] = true
+	}
+	m := terraform.AWSModule()
+	m.ProviderConfig = map[string]map[string]any{"aws": provider}
+	m.Variables = map[string]any{
+		"network": s.Network, "subnets": append([]string{}, s.Subnets...),
+		"private": s.Private, "role": s.Role, "disk_type": s.DiskType,
+	}
+	return m, terraform.Providers{Env: c.variables()}, nil
+}
+
+// variables are those of the user's environment that say who asks AWS: all that
+// the SDKs of AWS read, from AWS_PROFILE to AWS_WEB_IDENTITY_TOKEN_FILE. They go
+// to Terraform's process and into no file.
+func (c *Cloud) variables() map[string]string {
+	env := map[string]string{}
+	for _, kv := range c.cfg.Env {
+		if k, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(k, "AWS_") {
+			env[k] = v
+		}
+	}
+	return env
+}
+
+// Input tells the module what the offer is. A disk that was not asked for has the
+// size that the module gives it.
+func (c *Cloud) Input(o provision.Offer, r configs.Resources) (terraform.MachineInput, error) {
+	return terraform.MachineInput{
+		Type: o.Type, Zone: o.Zone, Spot: o.Spot,
+		Disk:  int(math.Ceil(r.Disk.Min)),
+		Image: c.cfg.Settings.Image,
+		Extra: map[string]any{"arch": o.Arch, "gpu": o.GPU, "gpus": o.GPUs},
+	}, nil
+}
+
+// Target says how a machine is reached. An image of the user's own is trusted to
+// run cloud-init, as the module's images do.
+func (c *Cloud) Target(m cluster.Machine, keyFile string) (cluster.Target, error) {
+	t, err := c.reach.Machine(m, keyFile)
+	if err != nil {
+		return cluster.Target{}, err
+	}
+	if m.Region != "" {
+		c.warm(m.Region) // a controller that took over a run has asked for no module
+	}
+	t.PowerOff, t.Expiry = true, true
+	t.Rotate = m.HostKey != "" // the module has put it there
+	if m.Spot {
+		t.Notice = kind
+	}
+	return t, nil
+}
+
+// Close ends what goes on in the background. Machines live on.
+func (c *Cloud) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	s := c.sdk
+	c.mu.Unlock()
+	c.end()
+	c.tasks.Wait()
+	if s != nil && s.transport != nil {
+		s.transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+// background runs f until the cloud is closed, unless it is closed already.
+func (c *Cloud) background(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.tasks.Go(f)
+	return true
+}
