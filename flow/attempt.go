@@ -116,7 +116,15 @@ func (c *Coordinator) acquire(a *attempt) (string, error) {
 	if err == nil || ctx.Err() == nil {
 		return machine, err
 	}
-	return "", context.Cause(ctx)
+	cause := context.Cause(ctx)
+	late, ok := cause.(*cluster.Failure)
+	if ok && a.ctx.Err() == nil && cluster.KindOf(err) != "" && err != cause {
+		why := *late // with what was tried meanwhile
+		why.Words, _ = withoutAdvice(err)
+		why.Err = err
+		return "", &why
+	}
+	return "", cause
 }
 
 // prepare puts together what the attempt needs. The calls it reads have ended

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,10 +211,11 @@ func TestEndIsPutOff(t *testing.T) {
 // What fails is warned of and tried again in time.
 func TestPuttingOffIsTriedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		fails := 3
+		var fails atomic.Int64
+		fails.Store(3)
 		e := &extender{}
 		e.fail = func(cluster.Machine) error {
-			if fails--; fails >= 0 {
+			if fails.Add(-1) >= 0 {
 				return errors.New("no answer")
 			}
 			return nil
@@ -228,7 +230,7 @@ func TestPuttingOffIsTriedAgain(t *testing.T) {
 			t.Errorf("%d warnings, want 3", got)
 		}
 		// Failing for good ends with the machine's end.
-		fails = 1 << 30
+		fails.Store(1 << 30)
 		time.Sleep(100 * time.Hour)
 		if got := len(b.warnings("no time to try again")); got != 1 {
 			t.Errorf("%d warnings that it is over, want 1", got)

@@ -36,10 +36,11 @@ func keyOf(o Offer) offerKey {
 // before a bigger one, so that work without a GPU leaves the GPU to others; the
 // rest of the order only makes it always the same.
 func SortOffers(offers []Offer) {
-	slices.SortStableFunc(offers, func(a, b Offer) int { return compareOffers(&a, &b) })
+	slices.SortStableFunc(offers, func(a, b Offer) int { return CompareOffers(&a, &b) })
 }
 
-func compareOffers(a, b *Offer) int {
+// CompareOffers is the order of SortOffers.
+func CompareOffers(a, b *Offer) int {
 	if a.PricePerHour != b.PricePerHour { // settles nearly all, and is asked very often
 		return cmp.Compare(a.PricePerHour, b.PricePerHour)
 	}

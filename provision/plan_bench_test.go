@@ -3,7 +3,10 @@ package provision_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
@@ -95,5 +98,44 @@ func BenchmarkPlan1000(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkPlan1000ThatNothingFits(b *testing.B) {
+	clouds := newShops(b)
+	app := thousand(0)
+	for i := range app.Components {
+		app.Components[i].Resources.MaxPrice = 0.001
+	}
+	for b.Loop() {
+		if _, err := provision.NewPlan(b.Context(), app, clouds, provision.PlanOptions{}); err == nil {
+			b.Fatal("something fits")
+		}
+	}
+}
+
+// unlisted is a cloud that has to be asked for each component.
+type unlisted struct{ provision.Cloud }
+
+// A price list is only a quicker way to the same plan.
+func TestListAndOffersGiveTheSamePlan(t *testing.T) {
+	listed := newShops(t)
+	asked := []provision.Cloud{unlisted{listed[0]}, unlisted{listed[1]}}
+	app := thousand(0)
+	want, err := provision.NewPlan(t.Context(), app, asked, provision.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := provision.NewPlan(t.Context(), app, listed, provision.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(want, got) {
+		for i := range want.Choices {
+			if diff := cmp.Diff(want.Choices[i], got.Choices[i]); diff != "" {
+				t.Fatalf("choice %d (-asked +listed):\n%s", i, diff)
+			}
+		}
+		t.Error("the plans differ")
 	}
 }

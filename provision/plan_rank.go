@@ -158,7 +158,7 @@ func (s *stream) before(other *stream, hours float64) bool {
 	if x, y := a.PricePerHour*hours+s.data, b.PricePerHour*hours+other.data; x != y {
 		return x < y
 	}
-	return compareOffers(a, b) < 0
+	return CompareOffers(a, b) < 0
 }
 
 // cooldown gives the cooldown that an offer is on, the one that lasts longest, or

@@ -17,8 +17,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/levinrun/levin/cluster"
 )
@@ -69,11 +71,32 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s.turn <- struct{}{}
 	s.db.SetMaxOpenConns(maxConns)
 	s.db.SetMaxIdleConns(maxConns)
-	if err := s.upgrade(ctx); err != nil {
+	if err := s.upgradeInTurn(ctx); err != nil {
 		s.db.Close()
 		return nil, failure(path, err)
 	}
 	return s, nil
+}
+
+// busyRetry is how often the upgrade is tried again while others are at it.
+const busyRetry = 5 * time.Millisecond
+
+// upgradeInTurn is upgrade for processes that open a new file at the same moment.
+// SQLite lets writers wait for each other, but not everyone who turns a file to
+// write-ahead logging while another makes or closes it: those are told that it is
+// busy at once.
+func (s *Store) upgradeInTurn(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := s.upgrade(ctx)
+		if code(err) != sqlite3.SQLITE_BUSY || time.Since(began) > busyMillis*time.Millisecond {
+			return err
+		}
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // create makes the file when it is not there. An existing file is not opened:

@@ -42,6 +42,7 @@ type session struct {
 	*launcher.Session
 	component string
 	powerOff  bool
+	expiry    bool // the time at which it ends itself can be moved
 }
 
 var _ flow.Executor = (*executor)(nil)
@@ -81,7 +82,7 @@ func (x *executor) connect(ctx context.Context, component string, m cluster.Mach
 			x.warn(component, fmt.Sprintf("could not put off the end of %s, which it was given in case nobody reached it: %v", m.Name, err))
 		}
 	}
-	return &session{Session: s, component: component, powerOff: target.PowerOff}, nil
+	return &session{Session: s, component: component, powerOff: target.PowerOff, expiry: target.Expiry}, nil
 }
 
 // extend moves the time at which a machine ends itself.
@@ -89,8 +90,11 @@ func (x *executor) extend(ctx context.Context, m cluster.Machine, until time.Tim
 	x.mu.Lock()
 	s := x.sessions[m.Name]
 	x.mu.Unlock()
-	if s == nil {
+	switch {
+	case s == nil:
 		return fmt.Errorf("machine %s is not connected", m.Name)
+	case !s.expiry:
+		return provision.ErrExpiryFixed
 	}
 	return s.Expire(ctx, until)
 }

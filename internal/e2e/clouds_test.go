@@ -5,8 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/provision/cloudtest/emulator"
@@ -18,19 +21,14 @@ type sky struct {
 	*emulator.Emulator
 }
 
-// newSky starts the clouds. more is put below the settings of each cloud.
-func newSky(t *testing.T, cfg emulator.Config, settings string) *sky {
+// newSky starts the clouds. more is put at the end of the settings.
+func newSky(t *testing.T, edit func(*emulator.Config), more string) *sky {
 	t.Helper()
 	u := newUser(t)
-	cfg.Dir, cfg.Agent = filepath.Join(filepath.Dir(u.home), "sky"), filepath.Join(filepath.Dir(built.levin), "levin-agent")
-	e, err := emulator.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &sky{u, e}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Errorf("closing the emulated clouds: %v", err)
+	e := emulator.Start(t, func(cfg *emulator.Config) {
+		cfg.Agent = filepath.Join(filepath.Dir(built.levin), "levin-agent")
+		if edit != nil {
+			edit(cfg)
 		}
 	})
 	u.env = append(u.env, e.Env()...)
@@ -39,9 +37,8 @@ cloud: aws
 ingress: [127.0.0.1/32]
 clouds:
   aws: {endpoint: %q, regions: [us-east-1, us-west-2]}
-  # gcp %q
-%s`, e.Endpoint("aws"), e.Endpoint("gcp"), settings))
-	return s
+%s`, e.Endpoint("aws"), more))
+	return &sky{u, e}
 }
 
 // checkGone is checkClean, and nothing is left in the clouds.
@@ -53,9 +50,18 @@ func (s *sky) checkGone() {
 	s.checkClean()
 }
 
-// checkNoSecret looks for words that must be nowhere: credentials of the clouds.
-func (s *sky) checkNoSecret(words ...string) {
+// checkNoSecret looks for what must be in no file: credentials of the clouds.
+func (s *sky) checkNoSecret() {
 	s.t.Helper()
+	var words []string
+	for _, kv := range s.Env() {
+		if name, value, _ := strings.Cut(kv, "="); value != "" && (strings.Contains(name, "SECRET") || strings.Contains(name, "TOKEN")) {
+			words = append(words, value)
+		}
+	}
+	if len(words) == 0 {
+		s.t.Fatal("the emulated clouds have no credentials to look for")
+	}
 	filepath.WalkDir(s.home, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
@@ -66,11 +72,22 @@ func (s *sky) checkNoSecret(words ...string) {
 		}
 		for _, word := range words {
 			if strings.Contains(string(data), word) {
-				s.t.Errorf("%s holds %.20s", path, word)
+				s.t.Errorf("%s holds a credential", path)
 			}
 		}
 		return nil
 	})
+}
+
+// alive lists instances that are not on their way out.
+func (s *sky) alive() []emulator.Thing {
+	var up []emulator.Thing
+	for _, thing := range append(s.Things("aws", "aws_instance"), s.Things("gcp", "google_compute_instance")...) {
+		if thing.State != emulator.Terminated {
+			up = append(up, thing)
+		}
+	}
+	return up
 }
 
 const twoClouds = `
@@ -90,7 +107,7 @@ components:
 // modules: the machines that the plan said, at their prices, and nothing left.
 func TestClouds(t *testing.T) {
 	t.Parallel()
-	s := newSky(t, emulator.Config{}, "")
+	s := newSky(t, nil, "")
 	o := s.run(0, s.app(twoClouds, nil))
 	if got := o.logs("report"); got != "loss 0.5\nweights" {
 		t.Errorf("report printed %q", got)
@@ -105,6 +122,151 @@ func TestClouds(t *testing.T) {
 	if clouds["train"] != "aws" || clouds["report"] != "aws" {
 		t.Errorf("machines were on %v", clouds)
 	}
+	for _, w := range o.find(cluster.EventWarning) {
+		t.Errorf("warning: %s %s", w.Message, w.Error)
+	}
 	s.checkGone()
-	s.checkNoSecret("LEVINTESTSECRET")
+	s.checkNoSecret()
+}
+
+// one is an app of one component whose work takes a while, with a deadline for
+// its machine.
+func one(cloud, startTimeout string) string {
+	return fmt.Sprintf(`
+name: one
+components:
+  work:
+    resources: {gpu: T4, cloud: %s}
+    start_timeout: %s
+    run: echo started; echo result > model
+    outputs: [model]
+`, cloud, startTimeout)
+}
+
+// TestCloudFaults lets the cloud go wrong in each way that it can. What can be
+// had elsewhere is; what cannot be had fails in the cloud's own words; nothing is
+// left either way.
+func TestCloudFaults(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		faults []emulator.Fault
+		start  string   // start_timeout, default 1m
+		codes  []int    // exit codes that are right
+		says   []string // in the last event's error
+	}{
+		{"no capacity in a zone", []emulator.Fault{{Kind: emulator.FaultCapacity, Zone: "use1-az1"}}, "", []int{0}, nil},
+		{"no capacity in a region", []emulator.Fault{{Kind: emulator.FaultCapacity, Region: "us-east-1"}}, "", []int{0}, nil},
+		{"quota in a region", []emulator.Fault{{Kind: emulator.FaultQuota, Region: "us-east-1"}}, "", []int{0}, nil},
+		{"no capacity anywhere", []emulator.Fault{{Kind: emulator.FaultCapacity}}, "", []int{3}, []string{"g4dn.xlarge"}},
+		{"credentials have expired", []emulator.Fault{{Kind: emulator.FaultExpired}}, "", []int{3}, []string{"expired"}},
+		{"not allowed", []emulator.Fault{{Kind: emulator.FaultDenied}}, "", []int{3}, []string{"not authorized"}},
+		{"throttled for a while", []emulator.Fault{{Kind: emulator.FaultThrottled, Times: 2}}, "", []int{0}, nil},
+		{"created, and the provider dies", []emulator.Fault{{Kind: emulator.FaultLost, Times: 1}}, "", []int{0, 3}, nil},
+		{"never boots", []emulator.Fault{{Kind: emulator.FaultNoBoot}}, "10s", []int{3}, []string{"cannot be reached"}},
+		{"the create hangs", []emulator.Fault{{Kind: emulator.FaultHang}}, "5s", []int{3}, nil},
+		{"terminate is throttled", []emulator.Fault{{Kind: emulator.FaultThrottled, Op: "terminate", Times: 3}}, "", []int{0}, nil},
+		{"terminate is not answered", []emulator.Fault{{Kind: emulator.FaultUnsaid, Op: "terminate", Times: 1}}, "", []int{0}, nil},
+		{"terminate and search are refused for a while", []emulator.Fault{
+			{Kind: emulator.FaultExpired, Op: "terminate", Times: 1}, {Kind: emulator.FaultExpired, Op: "describe", Times: 1},
+		}, "", []int{0, 3}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSky(t, nil, "")
+			for _, f := range tt.faults {
+				s.Inject(f)
+			}
+			start := tt.start
+			if start == "" {
+				start = "1m"
+			}
+			o := s.levin("run", s.app(one("aws", start), nil), "--json")
+			if !slices.Contains(tt.codes, o.code) {
+				t.Errorf("exit %d, want one of %v\n%s%s", o.code, tt.codes, o.stdout, o.stderr)
+			}
+			finished := o.find(cluster.EventRunFinished)
+			if len(finished) != 1 {
+				t.Fatalf("the run did not finish\n%s%s", o.stdout, o.stderr)
+			}
+			for _, word := range tt.says {
+				if !strings.Contains(finished[0].Error, word) {
+					t.Errorf("the error does not speak of %q:\n%s", word, finished[0].Error)
+				}
+			}
+			s.checkGone()
+			s.checkNoSecret()
+		})
+	}
+}
+
+// TestCloudKilledController kills -9 at each step; `levin gc` alone removes what
+// that has left in the cloud, and `levin down` brings the books up to date.
+func TestCloudKilledController(t *testing.T) {
+	t.Parallel()
+	app := `
+name: one
+components:
+  work: {resources: {gpu: T4}, run: "echo started; sleep 3; echo done"}
+`
+	for _, at := range []cluster.EventType{
+		cluster.EventMachineRequested, "creating", cluster.EventMachineReady, cluster.EventCallShipped,
+		cluster.EventCallRunning, cluster.EventCallLog, cluster.EventMachineStopRequested, cluster.EventMachineGone,
+	} {
+		t.Run(string(at), func(t *testing.T) {
+			t.Parallel()
+			s := newSky(t, func(cfg *emulator.Config) { cfg.Boot = 300 * time.Millisecond }, "")
+			p := s.start("run", s.app(app, nil), "--json")
+			if at == "creating" {
+				waitUntil(t, "an instance is created", func() bool { return len(s.Things("aws", "aws_instance")) > 0 })
+			} else {
+				p.untilType(at)
+			}
+			p.signal(syscall.SIGKILL)
+			p.wait()
+			gc := s.levin("gc", "--dry-run=false", "--cloud", "aws")
+			if gc.code != 0 {
+				t.Fatalf("gc: %d\n%s%s", gc.code, gc.stdout, gc.stderr)
+			}
+			for _, thing := range s.Left() {
+				t.Errorf("gc left %s %s %s (%s)", thing.Cloud, thing.Kind, thing.ID, thing.State)
+			}
+			if down := s.levin("down", "--all"); down.code != 0 {
+				t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)
+			}
+			s.checkGone()
+		})
+	}
+}
+
+// TestCloudForgotten kills -9 the controller at each step and never runs levin
+// again: the agent's lease, or else the machine's own timer, ends every machine.
+func TestCloudForgotten(t *testing.T) {
+	t.Parallel()
+	app := `
+name: one
+ttl: 30m
+components:
+  work: {resources: {gpu: T4}, start_timeout: 15m, run: "echo started; sleep 1"}
+`
+	for _, at := range []string{"creating", "machine.ready", "call.log"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			// The ttl takes 9 seconds, and a machine that nobody reaches has 5.
+			s := newSky(t, func(cfg *emulator.Config) { cfg.Second = 5 * time.Millisecond }, "lease: 5s\n")
+			p := s.start("run", s.app(app, nil), "--json")
+			if at == "creating" {
+				waitUntil(t, "an instance is created", func() bool { return len(s.Things("aws", "aws_instance")) > 0 })
+			} else {
+				p.untilType(cluster.EventType(at))
+			}
+			p.signal(syscall.SIGKILL)
+			p.wait()
+			waitUntil(t, "every machine ends itself", func() bool { return len(s.alive()) == 0 })
+			if down := s.levin("down", "--all"); down.code != 0 {
+				t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)
+			}
+			s.checkGone()
+		})
+	}
 }

@@ -53,13 +53,15 @@ type Cloud struct {
 
 	mu      sync.Mutex
 	closed  bool
-	catalog *catalog.Catalog // once loaded
-	sdk     *sdk             // once made
+	catalog *catalog.Catalog  // once loaded
+	list    []provision.Offer // once asked for; nobody changes it
+	sdk     *sdk              // once made
 	regions map[string]*region
 }
 
 var (
 	_ provision.Cloud       = (*Cloud)(nil)
+	_ provision.Lister      = (*Cloud)(nil)
 	_ provision.Stopper     = (*Cloud)(nil)
 	_ provision.Inspector   = (*Cloud)(nil)
 	_ provision.Sweeper     = (*Cloud)(nil)
@@ -101,27 +103,52 @@ func (c *Cloud) Name() string { return c.cfg.Name }
 // that its module refuses to start without an image of the user's.
 var undriven = [...]string{"K80", "M60", "P4", "P40", "P100", "V100"}
 
-// Offers gives what the catalog has in the configured regions. GPUs that need an
-// image of the user's own are offered only when the settings name one.
+// List gives the catalog of the configured regions, cheapest first. GPUs that need
+// an image of the user's own are in it only when the settings name one.
+func (c *Cloud) List(ctx context.Context) ([]provision.Offer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list == nil {
+		cat, err := c.loadCatalogLocked()
+		if err != nil {
+			return nil, err
+		}
+		// Resources without any wish but that spot will do are satisfied by everything.
+		all := cat.Offers(c.cfg.Name, c.cfg.Settings.Regions, configs.Resources{Spot: configs.SpotAuto})
+		if c.cfg.Settings.Image == "" {
+			all = slices.DeleteFunc(all, func(o provision.Offer) bool {
+				model, _, _ := strings.Cut(o.GPU, "-") // V100-32GB is a V100
+				return slices.Contains(undriven[:], model)
+			})
+		}
+		c.list = all
+	}
+	return c.list, ctx.Err()
+}
+
+// Offers gives what of the list satisfies the resources.
 func (c *Cloud) Offers(ctx context.Context, r configs.Resources) ([]provision.Offer, error) {
-	cat, err := c.loadCatalog()
+	all, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	offers := cat.Offers(c.cfg.Name, c.cfg.Settings.Regions, r)
-	if c.cfg.Settings.Image == "" {
-		offers = slices.DeleteFunc(offers, func(o provision.Offer) bool {
-			model, _, _ := strings.Cut(o.GPU, "-") // V100-32GB is a V100
-			return slices.Contains(undriven[:], model)
-		})
+	var fit []provision.Offer
+	for i := range all {
+		if provision.Fits(&all[i], &r) {
+			fit = append(fit, all[i])
+		}
 	}
-	return offers, ctx.Err()
+	return fit, nil
 }
 
 // loadCatalog reads the catalog, once.
 func (c *Cloud) loadCatalog() (*catalog.Catalog, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.loadCatalogLocked()
+}
+
+func (c *Cloud) loadCatalogLocked() (*catalog.Catalog, error) {
 	if c.catalog == nil {
 		cat, err := catalog.Load(kind, c.cfg.CacheDir)
 		if err != nil {

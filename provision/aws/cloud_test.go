@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -241,7 +242,9 @@ func TestPreflightFinds(t *testing.T) {
 			if test.findings > 0 && len(findings) != test.findings {
 				t.Errorf("findings are %+v", findings)
 			}
-			if !slices.ContainsFunc(findings, func(f provision.Finding) bool { return !f.OK && f.Check == test.check && strings.Contains(f.Text, test.says) }) {
+			if !slices.ContainsFunc(findings, func(f provision.Finding) bool {
+				return !f.OK && f.Check == test.check && strings.Contains(f.Text, test.says)
+			}) {
 				t.Errorf("nothing says %q: %+v", test.says, findings)
 			}
 		})
@@ -300,12 +303,10 @@ func TestRemoveTroubles(t *testing.T) {
 	group := b.add(emulator.Thing{Kind: "aws_security_group", Region: home, Tags: tagsOf("run-x", "")})
 	other := b.running(2)
 	b.set(other.CloudID, func(thing *emulator.Thing) { thing.Uses = []string{group} })
-	asked := 0
+	var asked atomic.Int32
 	b.arrived = func(action string) {
-		if action == "DeleteSecurityGroup" {
-			if asked++; asked == 3 {
-				b.set(other.CloudID, func(thing *emulator.Thing) { thing.Uses = nil })
-			}
+		if action == "DeleteSecurityGroup" && asked.Add(1) == 3 {
+			b.set(other.CloudID, func(thing *emulator.Thing) { thing.Uses = nil })
 		}
 	}
 	c := newCloud(t, b.url, configs.CloudSettings{})
@@ -353,7 +354,7 @@ func TestRefreshKeepsTheRest(t *testing.T) {
 	for _, region := range []struct {
 		name string
 		want float64
-	}{{"us-east-2", 0.526}, {"us-west-2", must(before.Price("g4dn.xlarge", "us-west-2", false))}} {
+	}{{"us-east-2", 0.526}, {"us-west-2", known(before.Price("g4dn.xlarge", "us-west-2", false))}} {
 		if p, _ := after.Price("g4dn.xlarge", region.name, false); p != region.want {
 			t.Errorf("g4dn.xlarge costs %v in %s, want %v", p, region.name, region.want)
 		}
@@ -366,7 +367,7 @@ func TestRefreshKeepsTheRest(t *testing.T) {
 	}
 }
 
-func must(price float64, ok bool) float64 {
+func known(price float64, ok bool) float64 {
 	if !ok {
 		panic("the catalog does not have it")
 	}
@@ -382,4 +383,3 @@ func FuzzPriceOf(f *testing.F) {
 		}
 	})
 }
-

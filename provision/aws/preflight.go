@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/provision"
 )
 
@@ -124,12 +125,12 @@ const (
 func (c *Cloud) permissions(ctx context.Context, r *region, offers []provision.Offer) provision.Finding {
 	const check = "permissions"
 	dry := awssdk.Bool(true)
-	typ := types.InstanceType("t3.micro")
+	try := provision.Offer{Type: "t3.micro", Arch: "amd64"}
 	if len(offers) > 0 {
-		typ = types.InstanceType(offers[0].Type)
+		try = offers[0]
 	}
-	// Resolved by EC2 itself, so that it needs no image of this region.
-	image := cmp.Or(c.cfg.Settings.Image, "resolve:ssm:/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id")
+	// Resolved by EC2 itself, so that it needs no id of this region.
+	image := cmp.Or(c.cfg.Settings.Image, "resolve:ssm:/aws/service/canonical/ubuntu/server/24.04/stable/current/"+try.Arch+"/hvm/ebs-gp3/ami-id")
 	tags := []types.Tag{{Key: awssdk.String(tagRun), Value: awssdk.String(tryName)}}
 	tries := []struct {
 		action string
@@ -137,8 +138,12 @@ func (c *Cloud) permissions(ctx context.Context, r *region, offers []provision.O
 	}{
 		{"ec2:RunInstances", func() error {
 			_, err := r.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
-				DryRun: dry, ImageId: awssdk.String(image), InstanceType: typ,
+				DryRun: dry, ImageId: awssdk.String(image), InstanceType: types.InstanceType(try.Type),
 				MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1),
+				// A policy may ask for tags.
+				TagSpecifications: []types.TagSpecification{
+					{ResourceType: types.ResourceTypeInstance, Tags: tags}, {ResourceType: types.ResourceTypeVolume, Tags: tags},
+				},
 			})
 			return err
 		}},
@@ -242,7 +247,7 @@ const (
 )
 
 // allowed reads the answer to a dry run. EC2 looks at permissions before it looks
-// for what it is asked to touch: not finding that is a yes.
+// for what it is asked to touch, and for room: not finding those is a yes.
 func allowed(err error) answer {
 	switch c := code(err); {
 	case err == nil, c == "DryRunOperation":
@@ -250,6 +255,9 @@ func allowed(err error) answer {
 	case c == "UnauthorizedOperation" || c == "AccessDenied":
 		return no
 	case strings.HasSuffix(c, ".NotFound"), c == "VPCIdNotSpecified", c == "InvalidGroup.Duplicate", c == "InvalidKeyPair.Duplicate":
+		return yes
+	}
+	if v, ok := judge(err); ok && (v.Kind == cluster.Capacity || v.Kind == cluster.Quota) {
 		return yes
 	}
 	return unknown

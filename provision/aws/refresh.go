@@ -82,7 +82,7 @@ func (c *Cloud) refresh(ctx context.Context, progress func(line string)) error {
 		return err
 	}
 	c.mu.Lock()
-	c.catalog = fresh
+	c.catalog, c.list = fresh, nil
 	c.mu.Unlock()
 	return nil
 }

@@ -40,7 +40,7 @@ func (c *Cloud) Status(ctx context.Context, m cluster.Machine) (provision.Status
 
 // instance gives the machine's instance, nil when there is none.
 func (c *Cloud) instance(ctx context.Context, m cluster.Machine) (*types.Instance, error) {
-	if m.CloudID != "" {
+	if m.CloudID != "" && m.Region != "" {
 		r, err := c.in(ctx, m.Region)
 		if err != nil {
 			return nil, err
@@ -171,9 +171,10 @@ func (c *Cloud) named(ctx context.Context, m cluster.Machine) ([]placed, error) 
 // Extend moves the time in the machine's tags until which it is wanted.
 func (c *Cloud) Extend(ctx context.Context, m cluster.Machine, until time.Time) error {
 	err := func() error {
-		instances := []placed{{id: m.CloudID}}
+		var instances []placed
 		var err error
-		if m.CloudID != "" {
+		if m.CloudID != "" && m.Region != "" {
+			instances = []placed{{id: m.CloudID}}
 			instances[0].in, err = c.in(ctx, m.Region)
 		} else {
 			instances, err = c.named(ctx, m)

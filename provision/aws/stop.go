@@ -41,7 +41,7 @@ func (c *Cloud) Stop(ctx context.Context, m cluster.Machine) error {
 }
 
 func (c *Cloud) stop(ctx context.Context, m cluster.Machine) error {
-	if m.CloudID != "" {
+	if m.CloudID != "" && m.Region != "" {
 		r, err := c.in(ctx, m.Region)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,12 +159,9 @@ func TestStopOfANewMachine(t *testing.T) {
 			c.settle = time.Hour
 			m := test.machine
 			m.Name, m.Run, m.Region = "run-x-train-1", "run-x", home
-			asked := 0
+			var asked atomic.Int32
 			b.arrived = func(action string) {
-				if action != test.action {
-					return
-				}
-				if asked++; asked == 3 {
+				if action == test.action && asked.Add(1) == 3 {
 					b.add(emulator.Thing{ID: "i-0123456789abcdef0", Kind: "aws_instance", Name: m.Name, Region: home, Type: "t3.micro",
 						Tags: tagsOf(m.Run, m.Name), State: emulator.Running})
 				}

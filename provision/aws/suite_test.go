@@ -356,4 +356,3 @@ func TestAgainstEmulator(t *testing.T) {
 	b.linger = 2
 	suite(t, inBooks{b})
 }
-

@@ -66,6 +66,15 @@ func newOffers(name string, rows []Row) []provision.Offer {
 			}
 		}
 	}
-	provision.SortOffers(offers)
-	return offers
+	// Offers are large, so their places are sorted and not they themselves.
+	order := make([]int32, len(offers))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return provision.CompareOffers(&offers[a], &offers[b]) })
+	sorted := make([]provision.Offer, len(offers))
+	for i, at := range order {
+		sorted[i] = offers[at]
+	}
+	return sorted
 }

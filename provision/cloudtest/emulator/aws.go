@@ -36,7 +36,7 @@ var scope = regexp.MustCompile(`Credential=[^/]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)
 func (h awsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	signed := scope.FindStringSubmatch(r.Header.Get("Authorization"))
 	if signed == nil || r.Method != http.MethodPost {
-		failXML(w, &awsError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"})
+		failXML(w, apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"})
 		return
 	}
 	region, service := signed[1], signed[2]
@@ -50,7 +50,7 @@ func (h awsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "servicequotas", "pricing":
 		h.json(w, r, region, body)
 	default:
-		failXML(w, &awsError{http.StatusBadRequest, "InvalidAction", "this cloud has no service " + service})
+		failXML(w, apiError{http.StatusBadRequest, "InvalidAction", "this cloud has no service " + service})
 	}
 }
 
@@ -58,7 +58,7 @@ func (h awsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h awsHandler) query(w http.ResponseWriter, r *http.Request, region, service, body string) {
 	form, err := url.ParseQuery(body)
 	if err != nil {
-		failXML(w, &awsError{http.StatusBadRequest, "MalformedQueryString", "The query string contains a syntax error."})
+		failXML(w, apiError{http.StatusBadRequest, "MalformedQueryString", "The query string contains a syntax error."})
 		return
 	}
 	call := &awsCall{api: h.api, http: r, region: region, form: form, read: map[string]bool{}}
@@ -71,15 +71,17 @@ func (h awsHandler) query(w http.ResponseWriter, r *http.Request, region, servic
 	}
 	do, ok := actions[action]
 	if !ok {
-		failXML(w, &awsError{http.StatusBadRequest, "InvalidAction", fmt.Sprintf("The action %s is not valid for this web service.", action)})
+		failXML(w, apiError{http.StatusBadRequest, "InvalidAction", fmt.Sprintf("The action %s is not valid for this web service.", action)})
 		return
 	}
 	answer, err := do(call)
 	if call.unsaid {
 		panic(http.ErrAbortHandler) // the connection breaks
 	}
-	if err == nil {
-		err = call.unread()
+	if err == nil || err == errDryRun {
+		if unknown := call.unread(); unknown != nil {
+			err = unknown
+		}
 	}
 	if err != nil {
 		failXML(w, err)
@@ -92,26 +94,18 @@ func (h awsHandler) query(w http.ResponseWriter, r *http.Request, region, servic
 
 type awsAction func(*awsCall) (any, error)
 
-// awsError is an error of the API.
-type awsError struct {
-	status        int
-	code, message string
-}
-
-func (e *awsError) Error() string { return e.code + ": " + e.message }
-
 func badParameter(format string, args ...any) error {
-	return &awsError{http.StatusBadRequest, "InvalidParameterValue", fmt.Sprintf(format, args...)}
+	return apiError{http.StatusBadRequest, "InvalidParameterValue", fmt.Sprintf(format, args...)}
 }
 
-// dryRun is the answer to a request that would be carried out.
-var dryRun = awsError{http.StatusPreconditionFailed, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."}
+// errDryRun is the answer to a request that would be carried out.
+var errDryRun error = apiError{http.StatusPreconditionFailed, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."}
 
-func asAWS(err error) *awsError {
-	if e, ok := err.(*awsError); ok {
+func asAWS(err error) apiError {
+	if e, ok := err.(apiError); ok {
 		return e
 	}
-	return &awsError{http.StatusInternalServerError, "InternalError", err.Error()}
+	return apiError{http.StatusInternalServerError, "InternalError", err.Error()}
 }
 
 func failXML(w http.ResponseWriter, err error) {
@@ -164,7 +158,7 @@ func (c *awsCall) list(name string) []string {
 func (c *awsCall) unread() error {
 	for name := range c.form {
 		if !c.read[name] {
-			return &awsError{http.StatusBadRequest, "UnknownParameter", fmt.Sprintf("The parameter %s is not recognized", name)}
+			return apiError{http.StatusBadRequest, "UnknownParameter", fmt.Sprintf("The parameter %s is not recognized", name)}
 		}
 	}
 	return nil
@@ -184,8 +178,7 @@ func (c *awsCall) fails(op string, t Thing) error {
 		<-c.http.Context().Done()
 		panic(http.ErrAbortHandler)
 	}
-	f := tfFaultAWS(kind, request{cloud: AWS, op: op, region: c.region, zone: t.Zone, typ: t.Type, spot: t.Spot, instance: true})
-	return &awsError{f.status, f.code, f.message}
+	return tfFaultAWS(kind, request{cloud: AWS, op: op, region: c.region, zone: t.Zone, typ: t.Type, spot: t.Spot, instance: true})
 }
 
 // dry ends a request that only asks whether it would be carried out.
@@ -194,7 +187,7 @@ func (c *awsCall) dry() error {
 	case "", "false":
 		return nil
 	}
-	return &dryRun
+	return errDryRun
 }
 
 // filters reads Filter.N.Name and Filter.N.Value.M.
@@ -275,7 +268,7 @@ func cut[T any](all []T, token string, limit int) (page []T, next string, err er
 			from, err = strconv.Atoi(string(b))
 		}
 		if err != nil || from < 0 || from > len(all) {
-			return nil, "", &awsError{http.StatusBadRequest, "InvalidNextToken", "The token is not valid."}
+			return nil, "", apiError{http.StatusBadRequest, "InvalidNextToken", "The token is not valid."}
 		}
 	}
 	to := min(from+limit, len(all))
@@ -298,7 +291,7 @@ func (h awsHandler) json(w http.ResponseWriter, r *http.Request, region string, 
 		case "GetProducts":
 			answer, err = getProducts(body)
 		default:
-			err = &awsError{http.StatusBadRequest, "UnknownOperationException", "there is no operation " + operation}
+			err = apiError{http.StatusBadRequest, "UnknownOperationException", "there is no operation " + operation}
 		}
 	}
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")

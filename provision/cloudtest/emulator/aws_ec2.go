@@ -33,7 +33,7 @@ func ec2Actions() map[string]awsAction {
 		"DescribeSpotPriceHistory":      describeSpotPriceHistory,
 
 		// Things are created through Terraform alone; these only say whether they could be.
-		"RunInstances":                  onlyDry("RunInstances", "ImageId", "InstanceType", "MinCount", "MaxCount", "ClientToken"),
+		"RunInstances":                  onlyDry("RunInstances", "ImageId", "InstanceType", "MinCount", "MaxCount", "ClientToken", "TagSpecification."),
 		"CreateSecurityGroup":           onlyDry("CreateSecurityGroup", "GroupName", "GroupDescription"),
 		"AuthorizeSecurityGroupIngress": onlyDry("AuthorizeSecurityGroupIngress", "GroupId", "IpProtocol", "FromPort", "ToPort", "CidrIp"),
 		"ImportKeyPair":                 onlyDry("ImportKeyPair", "KeyName", "PublicKeyMaterial"),
@@ -195,7 +195,7 @@ func (c *awsCall) known(ids []string) error {
 	var missing []string
 	for _, id := range ids {
 		if !instanceID.MatchString(id) {
-			return &awsError{http.StatusBadRequest, "InvalidInstanceID.Malformed", fmt.Sprintf(`Invalid id: "%s"`, id)}
+			return apiError{http.StatusBadRequest, "InvalidInstanceID.Malformed", fmt.Sprintf(`Invalid id: "%s"`, id)}
 		}
 		if !there[id] {
 			missing = append(missing, id)
@@ -205,9 +205,9 @@ func (c *awsCall) known(ids []string) error {
 	case 0:
 		return nil
 	case 1:
-		return &awsError{http.StatusBadRequest, "InvalidInstanceID.NotFound", fmt.Sprintf("The instance ID '%s' does not exist", missing[0])}
+		return apiError{http.StatusBadRequest, "InvalidInstanceID.NotFound", fmt.Sprintf("The instance ID '%s' does not exist", missing[0])}
 	}
-	return &awsError{http.StatusBadRequest, "InvalidInstanceID.NotFound", fmt.Sprintf("The instance IDs '%s' do not exist", strings.Join(missing, ", "))}
+	return apiError{http.StatusBadRequest, "InvalidInstanceID.NotFound", fmt.Sprintf("The instance IDs '%s' do not exist", strings.Join(missing, ", "))}
 }
 
 func terminateInstances(c *awsCall) (any, error) {
@@ -225,7 +225,7 @@ func terminateInstances(c *awsCall) (any, error) {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, &awsError{http.StatusBadRequest, "MissingParameter", "The request must contain the parameter InstanceId"}
+		return nil, apiError{http.StatusBadRequest, "MissingParameter", "The request must contain the parameter InstanceId"}
 	}
 	if err := c.known(ids); err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func createTags(c *awsCall) (any, error) {
 	for _, id := range ids {
 		switch err := c.api.Tag(AWS, id, tags); {
 		case errors.Is(err, ErrNotFound):
-			return nil, &awsError{http.StatusBadRequest, "InvalidID", fmt.Sprintf("The ID '%s' is not valid", id)}
+			return nil, apiError{http.StatusBadRequest, "InvalidID", fmt.Sprintf("The ID '%s' is not valid", id)}
 		case err != nil:
 			return nil, err
 		}
@@ -426,9 +426,9 @@ func deleteThing(kind, parameter, notFound, inUse string) awsAction {
 		switch {
 		case errors.Is(err, ErrNotFound) && notFound == "":
 		case errors.Is(err, ErrNotFound):
-			return nil, &awsError{http.StatusBadRequest, notFound, fmt.Sprintf("'%s' does not exist", id)}
+			return nil, apiError{http.StatusBadRequest, notFound, fmt.Sprintf("'%s' does not exist", id)}
 		case errors.Is(err, ErrInUse):
-			return nil, &awsError{http.StatusBadRequest, inUse, fmt.Sprintf("resource %s has a dependent object", id)}
+			return nil, apiError{http.StatusBadRequest, inUse, fmt.Sprintf("resource %s has a dependent object", id)}
 		case err != nil:
 			return nil, err
 		}
@@ -436,21 +436,21 @@ func deleteThing(kind, parameter, notFound, inUse string) awsAction {
 	}
 }
 
-// onlyDry answers whether an action would be carried out, and carries none out.
+// onlyDry answers whether an action would be carried out, and carries none out. A
+// parameter that ends in a dot stands for all that begin so.
 func onlyDry(action string, parameters ...string) awsAction {
 	return func(c *awsCall) (any, error) {
 		if err := c.fails("create", Thing{}); err != nil {
 			return nil, err
 		}
-		for _, p := range parameters {
-			c.value(p)
-		}
-		if err := c.unread(); err != nil && !c.form.Has("DryRun") {
-			return nil, err
+		for name := range c.form {
+			if slices.ContainsFunc(parameters, func(p string) bool { return name == p || strings.HasSuffix(p, ".") && strings.HasPrefix(name, p) }) {
+				c.value(name)
+			}
 		}
 		if err := c.dry(); err != nil {
 			return nil, err
 		}
-		return nil, &awsError{http.StatusBadRequest, "InvalidAction", action + " is done through Terraform alone"}
+		return nil, apiError{http.StatusBadRequest, "InvalidAction", action + " is done through Terraform alone"}
 	}
 }

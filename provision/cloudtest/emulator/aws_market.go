@@ -47,7 +47,7 @@ func awsDearer(region string) float64 {
 func getCallerIdentity(c *awsCall) (any, error) {
 	if err := c.fails("describe", Thing{}); err != nil {
 		if e := asAWS(err); e.code == "RequestExpired" {
-			return nil, &awsError{http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired"}
+			return nil, apiError{http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired"}
 		}
 		return nil, err
 	}
@@ -291,7 +291,7 @@ func awsQuotas() (applied, standard map[string]float64) {
 func getQuota(operation string, body []byte) (any, error) {
 	var in struct{ ServiceCode, QuotaCode string }
 	if err := json.Unmarshal(body, &in); err != nil {
-		return nil, &awsError{http.StatusBadRequest, "SerializationException", err.Error()}
+		return nil, apiError{http.StatusBadRequest, "SerializationException", err.Error()}
 	}
 	applied, standard := awsQuotas()
 	values := applied
@@ -300,7 +300,7 @@ func getQuota(operation string, body []byte) (any, error) {
 	}
 	value, ok := values[in.QuotaCode]
 	if !ok || in.ServiceCode != "ec2" {
-		return nil, &awsError{http.StatusBadRequest, "NoSuchResourceException", "The request failed because the specified service does not exist."}
+		return nil, apiError{http.StatusBadRequest, "NoSuchResourceException", "The request failed because the specified service does not exist."}
 	}
 	return map[string]any{"Quota": map[string]any{"ServiceCode": "ec2", "QuotaCode": in.QuotaCode, "Value": value}}, nil
 }
@@ -313,21 +313,21 @@ func getProducts(body []byte) (any, error) {
 		MaxResults  int
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return nil, &awsError{http.StatusBadRequest, "SerializationException", err.Error()}
+		return nil, apiError{http.StatusBadRequest, "SerializationException", err.Error()}
 	}
 	if in.ServiceCode != "AmazonEC2" {
-		return nil, &awsError{http.StatusBadRequest, "NotFoundException", "The service " + in.ServiceCode + " is not there"}
+		return nil, apiError{http.StatusBadRequest, "NotFoundException", "The service " + in.ServiceCode + " is not there"}
 	}
 	region := ""
 	fixed := map[string]string{"operatingSystem": "Linux", "preInstalledSw": "NA", "tenancy": "Shared", "capacitystatus": "Used", "marketoption": "OnDemand"}
 	for _, f := range in.Filters {
 		switch {
 		case f.Type != "TERM_MATCH":
-			return nil, &awsError{http.StatusBadRequest, "InvalidParameterException", "filter type " + f.Type}
+			return nil, apiError{http.StatusBadRequest, "InvalidParameterException", "filter type " + f.Type}
 		case f.Field == "regionCode":
 			region = f.Value
 		case fixed[f.Field] == "":
-			return nil, &awsError{http.StatusBadRequest, "InvalidParameterException", "filter " + f.Field}
+			return nil, apiError{http.StatusBadRequest, "InvalidParameterException", "filter " + f.Field}
 		case fixed[f.Field] != f.Value:
 			return map[string]any{"FormatVersion": "aws_v1", "PriceList": []string{}}, nil
 		}

@@ -140,6 +140,7 @@ var _ API = (*Emulator)(nil)
 // service account gets its tokens.
 func (e *Emulator) handlers() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/aws", e.serveAWS) // the SDK does not end it with a slash
 	mux.Handle("/aws/", http.StripPrefix("/aws", http.HandlerFunc(e.serveAWS)))
 	mux.Handle("/gcp/", http.StripPrefix("/gcp", http.HandlerFunc(e.serveGCP)))
 	mux.Handle("/metadata/", http.HandlerFunc(e.serveMetadata))
