@@ -118,7 +118,7 @@ func (c *controller) work(ctx context.Context) (flow.Result, error) {
 	c.exec = &executor{
 		app: c.app, plan: c.plan, prov: c.prov, clouds: byName(c.clouds), keyFile: keyPath(c.dir),
 		reach: c.d.reach(c.settings, c.logger), secrets: c.secrets, keep: c.keep,
-		sessions: map[string]*session{},
+		sessions: map[string]*session{}, spot: map[string]bool{},
 		warn: func(component, message string) {
 			e := c.event(cluster.EventWarning)
 			e.Component, e.Message = component, message

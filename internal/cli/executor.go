@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -34,7 +35,8 @@ type executor struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	closing  sync.WaitGroup // sessions being closed in the background
+	spot     map[string]bool // machines that their cloud may take back
+	closing  sync.WaitGroup  // sessions being closed in the background
 }
 
 // session is the connection to one machine.
@@ -55,6 +57,11 @@ func (x *executor) Acquire(ctx context.Context, c configs.Component, number int)
 	})
 	if err != nil {
 		return "", err
+	}
+	if m.Spot {
+		x.mu.Lock()
+		x.spot[m.Name] = true
+		x.mu.Unlock()
 	}
 	s, err := x.connect(ctx, c.Name, m)
 	if err != nil {
@@ -99,14 +106,16 @@ func (x *executor) extend(ctx context.Context, m cluster.Machine, until time.Tim
 	return s.Expire(ctx, until)
 }
 
-// condition asks the cloud about a machine that does not answer.
+// condition asks the cloud about a machine that does not answer. A spot machine
+// that is gone was taken back, whether its cloud says so or not.
 func (x *executor) condition(ctx context.Context, machine string) (launcher.Condition, error) {
 	status, words, err := x.prov.Status(ctx, machine)
-	return launcher.Condition{
-		Gone:      status == provision.StatusGone || status == provision.StatusStopped || status == provision.StatusPreempted,
-		Preempted: status == provision.StatusPreempted,
-		Words:     words,
-	}, err
+	x.mu.Lock()
+	spot := x.spot[machine]
+	x.mu.Unlock()
+	preempted := status == provision.StatusPreempted
+	gone := preempted || status == provision.StatusGone || status == provision.StatusStopped
+	return launcher.Condition{Gone: gone, Preempted: preempted || gone && spot, Words: words}, err
 }
 
 // Run ships what the attempt needs, starts it, follows it to its end and brings
@@ -146,7 +155,9 @@ func (x *executor) Run(ctx context.Context, machine string, w flow.Work, o flow.
 	})
 	if err != nil {
 		following.Drop()
-		x.stopWork(ctx, s, w.ID)
+		if !errors.Is(err, launcher.ErrLost) {
+			x.stopWork(ctx, s, w.ID)
+		}
 		return flow.Outcome{}, err
 	}
 	o.Exited(exit.Code, exit.At)

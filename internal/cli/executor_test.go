@@ -76,7 +76,7 @@ func newLocalExecutor(t *testing.T, cache string) *executor {
 	}
 	x := &executor{
 		app: app, plan: plan, prov: prov, clouds: byName(clouds), keyFile: keyPath(dir), reach: d.reach(settings, logger),
-		sessions: map[string]*session{}, warn: func(component, message string) { t.Logf("%s: %s", component, message) },
+		sessions: map[string]*session{}, spot: map[string]bool{}, warn: func(component, message string) { t.Logf("%s: %s", component, message) },
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/cluster/sqlite"
 	"github.com/levinrun/levin/provision/cloudtest/emulator"
+	"github.com/levinrun/levin/terraform"
 )
 
 // sky is an emulated AWS and GCP, and a person who is set up to use them.
@@ -127,6 +129,38 @@ func TestClouds(t *testing.T) {
 	}
 	s.checkGone()
 	s.checkNoSecret()
+	s.checkRotated()
+}
+
+// checkRotated: no machine that became ready was reached to the end by the host
+// key that went through the cloud's hands.
+func (s *sky) checkRotated() {
+	s.t.Helper()
+	store, err := sqlite.Open(s.t.Context(), filepath.Join(s.home, "levin.db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer store.Close()
+	runs, err := store.Runs(s.t.Context(), cluster.RunFilter{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, run := range runs {
+		machines, err := store.Machines(s.t.Context(), run.ID)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, m := range machines {
+			inputs, err := terraform.ReadMachines(filepath.Join(s.home, "runs", run.ID, "groups", m.Group))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			first, _ := inputs[m.Name].Extra["host_key_public"].(string)
+			if first == "" || m.HostKey == "" || strings.Contains(m.HostKey, first) || strings.Contains(m.HostKey, "\n") {
+				s.t.Errorf("machine %s was given %q and ended with %q", m.Name, first, m.HostKey)
+			}
+		}
+	}
 }
 
 // one is an app of one component whose work takes a while, with a deadline for
@@ -269,4 +303,66 @@ components:
 			s.checkGone()
 		})
 	}
+}
+
+// TestSpotTakenBack: a spot machine is taken back while its work runs. What the
+// work has saved comes back in the time of the notice, and goes on on another
+// machine; the other machine of the group is not touched.
+func TestSpotTakenBack(t *testing.T) {
+	t.Parallel()
+	s := newSky(t, nil, "")
+	app := `
+name: spot
+components:
+  train:
+    for_each: [first, second]
+    resources: {gpu: T4, spot: only}
+    checkpoint: [ckpt/]
+    run: |
+      mkdir -p ckpt
+      from=$(cat ckpt/step 2>/dev/null || echo 0)
+      echo "${each} from $from"
+      trap 'echo 7 > ckpt/step; echo "saved"; exit 1' TERM
+      if [ ${each} = first ] && [ $from = 0 ]; then
+        echo "waiting"; while :; do sleep 0.1; done
+      fi
+      [ ${each} = first ] || sleep 4
+      echo "done from $from" > model
+    outputs: [model]
+`
+	p := s.start("run", s.app(app, nil), "--json")
+	e := p.until("the first one waits", func(e cluster.Event) bool { return e.Type == cluster.EventCallLog && e.Line == "waiting" })
+	running := p.events
+	machine := ""
+	for _, started := range running {
+		if started.Type == cluster.EventCallRunning && started.Call == e.Call {
+			machine = started.Machine
+		}
+	}
+	for _, thing := range s.alive() {
+		if thing.Name == machine {
+			if err := s.Preempt("aws", thing.ID, 20*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	o := p.wait()
+	if o.code != 0 {
+		t.Fatalf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if logs := o.logs("train"); !strings.Contains(logs, "first from 7") || strings.Contains(logs, "second from 7") {
+		t.Errorf("logs:\n%s", logs)
+	}
+	if n := len(o.find(cluster.EventMachinePreempted)); n != 1 {
+		t.Errorf("%d machines were taken back", n)
+	}
+	if n := len(o.find(cluster.EventMachineRequested)); n != 3 {
+		t.Errorf("%d machines were asked for, want 3: only one is replaced", n)
+	}
+	for _, e := range o.find(cluster.EventMachineReady) {
+		if !e.Spot {
+			t.Errorf("machine %s is no spot machine", e.Machine)
+		}
+	}
+	s.checkGone()
 }
