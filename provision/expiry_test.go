@@ -168,6 +168,13 @@ func (e *extender) extend(_ context.Context, m cluster.Machine, until time.Time)
 	return nil
 }
 
+// times gives when it was asked about a machine.
+func (e *extender) times(name string) []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.asked[name])
+}
+
 // The end of machines that work is put off before it comes, on the machine, in
 // the cloud and in the store, for as long as they are wanted.
 func TestEndIsPutOff(t *testing.T) {
@@ -182,7 +189,9 @@ func TestEndIsPutOff(t *testing.T) {
 			time.Sleep(10 * time.Hour)
 			for _, m := range b.machines() {
 				left := m.ExpiresAt.Sub(time.Now())
+				b.world.mu.Lock()
 				tagged := b.world.made[m.Name].ExpiresAt
+				b.world.mu.Unlock()
 				switch {
 				case m.Name == machines[0].Name:
 				case left < 6*time.Hour || left > 24*time.Hour:
@@ -192,15 +201,17 @@ func TestEndIsPutOff(t *testing.T) {
 				}
 			}
 		}
-		if got := len(e.asked[machines[0].Name]); got != 0 {
+		if got := len(e.times(machines[0].Name)); got != 0 {
 			t.Errorf("the end of a machine that was stopped was put off %d times", got)
 		}
-		if got := len(e.asked[machines[1].Name]); got < 8 || got > 9 {
+		if got := len(e.times(machines[1].Name)); got < 8 || got > 9 {
 			t.Errorf("the end was put off %d times in 100 hours, want every 12 hours", got)
 		}
+		e.mu.Lock()
 		if e.most > extendParallel || e.most < 2 {
 			t.Errorf("%d ends were put off at the same time", e.most)
 		}
+		e.mu.Unlock()
 		if w := b.warnings(""); len(w) > 0 {
 			t.Errorf("warnings: %+v", w)
 		}
@@ -235,9 +246,9 @@ func TestPuttingOffIsTriedAgain(t *testing.T) {
 		if got := len(b.warnings("no time to try again")); got != 1 {
 			t.Errorf("%d warnings that it is over, want 1", got)
 		}
-		asked := len(e.asked[m.Name])
+		asked := len(e.times(m.Name))
 		time.Sleep(100 * time.Hour)
-		if len(e.asked[m.Name]) != asked {
+		if len(e.times(m.Name)) != asked {
 			t.Error("it is asked for a machine whose end has come")
 		}
 		b.finish()
@@ -269,8 +280,8 @@ func TestFixedEnd(t *testing.T) {
 				if w := b.warnings(""); len(w) != 1 {
 					t.Errorf("%d warnings, want one", len(w))
 				}
-				if len(e.asked[m.Name]) > 1 {
-					t.Errorf("asked %d times", len(e.asked[m.Name]))
+				if len(e.times(m.Name)) > 1 {
+					t.Errorf("asked %d times", len(e.times(m.Name)))
 				}
 				if got := b.world.asked("extend"); len(got) > 0 {
 					t.Errorf("tags say what is not so: %v", got)

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/levinrun/levin/cluster"
+	"github.com/levinrun/levin/cluster/memory"
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/internal/ui"
 	"github.com/levinrun/levin/launcher"
@@ -25,11 +27,15 @@ const hostTimeout = 15 * time.Second
 func newDoctor(d *deps) *cobra.Command {
 	var cloud string
 	cmd := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [APP]",
 		Short: "Check that everything a run needs is there; change nothing",
-		Args:  checked(cobra.NoArgs),
+		Long: `Check that everything a run needs is there: a store, Terraform, the agent. With --cloud also
+that each own host answers, and for clouds: credentials, permissions, the network, and
+the firewall rule that a run would make, which Terraform plans. With an app, also that
+the quotas leave room for the machines of its plan. Nothing is changed.`,
+		Args: checked(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return d.doctor(cmd.Context(), cloud)
+			return d.doctor(cmd.Context(), cloud, args)
 		},
 	}
 	cmd.Flags().StringVar(&cloud, "cloud", "", "also check these clouds (names with commas): own hosts answer; credentials, permissions, quotas, and the firewall rule that would be made")
@@ -43,10 +49,19 @@ type finding struct {
 	Text  string `json:"text"`
 }
 
-func (d *deps) doctor(ctx context.Context, cloud string) error {
+func (d *deps) doctor(ctx context.Context, cloud string, apps []string) error {
 	settings, err := d.settings(map[string]string{"cloud": cloud})
 	if err != nil {
 		return err
+	}
+	var planned []provision.Offer
+	if len(apps) > 0 {
+		if cloud == "" {
+			cloud = settings.Cloud
+		}
+		if planned, err = d.plannedMachines(ctx, apps[0], cloud); err != nil {
+			return err
+		}
 	}
 	findings := []finding{
 		d.checkStore(ctx, settings),
@@ -56,7 +71,7 @@ func (d *deps) doctor(ctx context.Context, cloud string) error {
 	}
 	if cloud != "" {
 		for _, name := range splitClouds(settings.Cloud) {
-			more, err := d.checkCloud(ctx, settings, name)
+			more, err := d.checkCloud(ctx, settings, name, planned)
 			if err != nil {
 				return err
 			}
@@ -123,7 +138,7 @@ func checkStrays(s configs.Settings) finding {
 }
 
 // checkCloud looks whether machines of a cloud could be had and reached.
-func (d *deps) checkCloud(ctx context.Context, s configs.Settings, name string) ([]finding, error) {
+func (d *deps) checkCloud(ctx context.Context, s configs.Settings, name string, planned []provision.Offer) ([]finding, error) {
 	logger, closeLog, err := d.logger()
 	if err != nil {
 		return nil, err
@@ -151,9 +166,10 @@ func (d *deps) checkCloud(ctx context.Context, s configs.Settings, name string) 
 	if err != nil {
 		return []finding{result(name+"/offers", "", err)}, nil
 	}
+	planned = slices.DeleteFunc(slices.Clone(planned), func(o provision.Offer) bool { return o.Cloud != name })
 	var findings []finding
 	usable := true
-	for _, f := range preflighter.Preflight(ctx, offers) {
+	for _, f := range preflighter.Preflight(ctx, planned) {
 		findings = append(findings, finding{name + "/" + f.Check, f.OK, f.Text})
 		usable = usable && f.OK
 	}
@@ -165,6 +181,34 @@ func (d *deps) checkCloud(ctx context.Context, s configs.Settings, name string) 
 		findings = append(findings, result(name+"/firewall", rulesText(rules), err))
 	}
 	return findings, nil
+}
+
+// plannedMachines gives the offer of every machine that an app would have if all
+// of it ran at once.
+func (d *deps) plannedMachines(ctx context.Context, app, cloud string) ([]provision.Offer, error) {
+	p, err := d.prepare(app, cloud, nil)
+	if err != nil {
+		return nil, err
+	}
+	logger, closeLog, err := d.logger()
+	if err != nil {
+		return nil, err
+	}
+	defer closeLog()
+	clouds, closeClouds, err := d.newClouds(p.settings, p.names, cluster.NewJournal(memory.New()), logger)
+	if err != nil {
+		return nil, err
+	}
+	defer closeClouds()
+	plan, err := provision.NewPlan(ctx, p.app, clouds, d.planOptions(p.settings, nil))
+	if err != nil {
+		return nil, err
+	}
+	var machines []provision.Offer
+	for i, c := range p.app.Components {
+		machines = append(machines, slices.Repeat(plan.Choices[i].Offers[:1], min(max(1, len(c.ForEach)), c.MaxMachines))...)
+	}
+	return machines, nil
 }
 
 // checkHosts connects to each host of a cloud of own hosts, as a run would, and

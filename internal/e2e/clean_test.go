@@ -79,6 +79,8 @@ func (u *person) checkFiles() {
 		switch {
 		case err != nil:
 			return nil
+		case d.IsDir() && d.Name() == ".terraform":
+			return fs.SkipDir // what Terraform remembers of a backend is no state
 		case d.Type()&fs.ModeSocket != 0:
 			u.t.Errorf("a socket is left: %s", path)
 		case d.Name() == "id_ed25519":

@@ -1,12 +1,18 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -365,4 +371,185 @@ components:
 		}
 	}
 	s.checkGone()
+}
+
+// TestCloudDoctor: what a run would need is looked at, and the firewall that it
+// would make is planned by Terraform and read.
+func TestCloudDoctor(t *testing.T) {
+	t.Parallel()
+	s := newSky(t, nil, "")
+	app := s.app(twoClouds, nil)
+	o := s.levin("doctor", app, "--cloud", "aws")
+	if o.code != 0 || !strings.Contains(o.stdout, "port 22 from 127.0.0.1/32") || strings.Contains(o.stdout, "0.0.0.0/0") {
+		t.Errorf("doctor: %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	big := s.levin("doctor", s.app(strings.Replace(twoClouds, "gpu: T4", "gpu: A100:8", 1), nil), "--cloud", "aws")
+	if big.code != 3 || !strings.Contains(big.stdout, "On-Demand P instances") {
+		t.Errorf("doctor of an app that the quotas have no room for: %d\n%s%s", big.code, big.stdout, big.stderr)
+	}
+	s.Inject(emulator.Fault{Kind: emulator.FaultExpired, Op: "describe"})
+	if o := s.levin("doctor", "--cloud", "aws"); o.code != 3 || !strings.Contains(o.stdout, "expired") {
+		t.Errorf("doctor with expired credentials: %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if left := s.Left(); len(left) > 0 {
+		t.Errorf("doctor left %v", left)
+	}
+}
+
+// TestEject: an app's plan as plain Terraform, which creates the machines
+// and removes them without levin; a run's machines as plain Terraform.
+func TestEject(t *testing.T) {
+	t.Parallel()
+	s := newSky(t, nil, "")
+	app := s.app(twoClouds, nil)
+	dir := filepath.Join(t.TempDir(), "out")
+	if o := s.levin("eject", app, dir); o.code != 0 {
+		t.Fatalf("eject: %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := s.levin("eject", app, dir); o.code != 2 {
+		t.Errorf("eject into a folder with something in it: %d\n%s", o.code, o.stderr)
+	}
+	o := s.run(0, app)
+	of := filepath.Join(t.TempDir(), "run")
+	if o := s.levin("eject", o.events[0].Run, of); o.code != 0 {
+		t.Fatalf("eject of a run: %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	key := filepath.Join(t.TempDir(), "id")
+	writeKey(t, key)
+	pub, err := exec.Command("ssh-keygen", "-y", "-f", key).Output()
+	if err != nil {
+		t.Skipf("ssh-keygen is not here: %v", err)
+	}
+	if err := os.WriteFile(key+".pub", pub, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{dir, of} {
+		tf := func(args ...string) {
+			t.Helper()
+			cmd := exec.Command("terraform", args...)
+			cmd.Dir = dir
+			cmd.Env = append(s.env, "TF_VAR_ssh_public_key_file="+key+".pub", `TF_VAR_ingress_cidrs=["127.0.0.1/32"]`)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("terraform %v: %v\n%s", args, err, out)
+			}
+		}
+		tf("fmt", "-check", "-recursive")
+		tf("init", "-no-color")
+		tf("validate", "-no-color")
+		if dir == of {
+			continue
+		}
+		tf("apply", "-no-color", "-auto-approve")
+		if n := len(s.alive()); n != 2 {
+			t.Errorf("%d machines are up, want 2", n)
+		}
+		tf("destroy", "-no-color", "-auto-approve")
+	}
+	s.checkGone()
+}
+
+// TestCloudReuse: the next component takes a machine over that is up and is what
+// it would get.
+func TestCloudReuse(t *testing.T) {
+	t.Parallel()
+	s := newSky(t, nil, "")
+	o := s.run(0, s.app(`
+name: chain
+components:
+  first: {resources: {cpus: 2..}, run: echo one > out, outputs: [out]}
+  second: {needs: [first], resources: {cpus: 2..}, run: cat inputs/first/out}
+`, nil))
+	if got := o.logs("second"); got != "one" {
+		t.Errorf("second printed %q", got)
+	}
+	if n := len(o.find(cluster.EventMachineRequested)); n != 1 {
+		t.Errorf("%d machines for two components that run one after the other", n)
+	}
+	s.checkGone()
+}
+
+// TestRemoteState keeps the states of a run's roots behind HTTP, with locks and a
+// password that comes from the environment.
+func TestRemoteState(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	states, locks, seen := map[string][]byte{}, map[string]bool{}, 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, password, _ := r.BasicAuth(); password != "open-sesame" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		switch r.Method {
+		case "LOCK":
+			if locks[r.URL.Path] {
+				w.WriteHeader(http.StatusLocked)
+			}
+			locks[r.URL.Path] = true
+		case "UNLOCK":
+			delete(locks, r.URL.Path)
+		case http.MethodPost:
+			states[r.URL.Path] = body
+			seen++
+		case http.MethodDelete:
+			delete(states, r.URL.Path)
+		default:
+			if states[r.URL.Path] == nil {
+				w.WriteHeader(http.StatusNotFound)
+			}
+			w.Write(states[r.URL.Path])
+		}
+	}))
+	defer server.Close()
+	s := newSky(t, nil, fmt.Sprintf(`
+state:
+  backend: http
+  config: {address: "%[1]s/${group}", lock_address: "%[1]s/${group}", unlock_address: "%[1]s/${group}", username: levin}
+  env: [TF_HTTP_PASSWORD]
+`, server.URL))
+	s.env = append(s.env, "TF_HTTP_PASSWORD=open-sesame")
+	s.run(0, s.app(twoClouds, nil))
+	if seen == 0 || len(locks) > 0 {
+		t.Errorf("%d states were written, locks left: %v", seen, locks)
+	}
+	for path, state := range states {
+		var content struct{ Resources []any }
+		if err := json.Unmarshal(state, &content); err != nil || len(content.Resources) > 0 {
+			t.Errorf("state %s still has %v (%v)", path, content.Resources, err)
+		}
+	}
+	s.checkGone()
+	filepath.WalkDir(s.home, func(path string, d fs.DirEntry, err error) error {
+		if data, readErr := os.ReadFile(path); err == nil && readErr == nil && strings.Contains(string(data), "open-sesame") {
+			t.Errorf("%s holds the password", path)
+		}
+		return nil
+	})
+}
+
+// TestOwnModule runs the worked example of a cloud of one's own.
+func TestOwnModule(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/usr/sbin/sshd"); err != nil {
+		t.Skip("there is no OpenSSH server here (Debian: openssh-server)")
+	}
+	u := newUser(t)
+	u.env = append(u.env, "LEVIN_CONFIG="+absolute(t, "../../examples/own-cloud/settings.yaml"))
+	o := u.run(0, absolute(t, "../../examples/own-cloud"))
+	finished := o.find(cluster.EventRunFinished)
+	if len(finished) != 1 || *finished[0].Leaked != 0 || *finished[0].Cost <= 0 {
+		t.Errorf("finished: %+v", finished)
+	}
+	u.checkClean()
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
 }

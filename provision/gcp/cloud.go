@@ -31,21 +31,23 @@ type Config struct {
 	Settings configs.CloudSettings // of this cloud
 	// CacheDir is the folder of catalogs that Refresh has written; empty has none.
 	CacheDir string
-	// Env is the user's environment, "KEY=value", which says who asks GCP and in which
-	// project; default os.Environ().
+	// Env is the user's environment, "KEY=value": credentials and the project are
+	// looked for in it, and Terraform's provider is given its variables of Google;
+	// default os.Environ().
 	Env    []string
-	Home   string       // the user's home folder, for the configurations of SSH and gcloud; default is the system's answer
+	Home   string       // the user's home folder, for gcloud's files and the SSH configuration; default is the system's answer
 	Logger *slog.Logger // default: none
 }
 
-// Cloud makes VMs of Compute Engine. It must be closed.
+// Cloud makes machines of Compute Engine. It must be closed.
 type Cloud struct {
 	cfg   Config
+	env   map[string]string
 	reach *reach.Resolver
 
 	// How long things are waited for; tests have less time.
-	poll   time.Duration // before a request is made for the second time
-	settle time.Duration // how long the create of a machine may be on its way unseen
+	poll   time.Duration // before something is asked for the second time
+	settle time.Duration // how long a create that was interrupted may go on unseen
 
 	life  context.Context // ends with Close; what goes on in the background hangs on it
 	end   context.CancelFunc
@@ -53,15 +55,16 @@ type Cloud struct {
 
 	mu      sync.Mutex
 	closed  bool
-	warmed  bool
-	catalog *catalog.Catalog // once loaded
-	login   *login           // once made
-	sdk     *sdk             // once made
-	project string           // once known
+	catalog *catalog.Catalog  // once loaded
+	list    []provision.Offer // once asked for
+	sdk     *sdk              // once made
+
+	connecting sync.Mutex // whoever makes the sdk holds it
 }
 
 var (
 	_ provision.Cloud       = (*Cloud)(nil)
+	_ provision.Lister      = (*Cloud)(nil)
 	_ provision.Stopper     = (*Cloud)(nil)
 	_ provision.Inspector   = (*Cloud)(nil)
 	_ provision.Sweeper     = (*Cloud)(nil)
@@ -74,11 +77,14 @@ var (
 )
 
 // New makes the cloud. Nothing is read but the SSH configuration, and nothing is
-// asked of GCP.
+// asked of Google.
 func New(cfg Config) (*Cloud, error) {
 	cfg.Name = cmp.Or(cfg.Name, defaultName)
 	if cfg.Env == nil {
 		cfg.Env = os.Environ()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Home == "" {
 		home, err := os.UserHomeDir()
@@ -87,39 +93,71 @@ func New(cfg Config) (*Cloud, error) {
 		}
 		cfg.Home = home
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
 	r, err := reach.New(reach.Config{Cloud: cfg.Name, Settings: cfg.Settings, Home: cfg.Home})
 	if err != nil {
 		return nil, err
 	}
+	env := map[string]string{}
+	for _, kv := range cfg.Env {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			env[k] = v
+		}
+	}
 	life, end := context.WithCancel(context.Background())
-	return &Cloud{cfg: cfg, reach: r, poll: firstPause, settle: settleTime, life: life, end: end}, nil
+	return &Cloud{
+		cfg: cfg, env: env, reach: r,
+		poll: firstLook, settle: settleTime,
+		life: life, end: end,
+	}, nil
 }
 
 // Name is the cloud's name in settings and offers.
 func (c *Cloud) Name() string { return c.cfg.Name }
 
-// Offers gives what the catalog has in the configured regions. There is no public
-// image with GPU drivers for arm64, so such machines are offered only when the
-// settings name an image.
+// List gives the catalog of the configured regions, cheapest first. GPUs in
+// machines with ARM processors are in it only when the settings name an image,
+// since there is no public one with their drivers.
+func (c *Cloud) List(ctx context.Context) ([]provision.Offer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list == nil {
+		cat, err := c.loadCatalogLocked()
+		if err != nil {
+			return nil, err
+		}
+		// Resources without any wish but that spot will do are satisfied by everything.
+		all := cat.Offers(c.cfg.Name, c.cfg.Settings.Regions, configs.Resources{Spot: configs.SpotAuto})
+		if c.cfg.Settings.Image == "" {
+			all = slices.DeleteFunc(all, func(o provision.Offer) bool { return o.GPU != "" && o.Arch != "amd64" })
+		}
+		c.list = all
+	}
+	return c.list, ctx.Err()
+}
+
+// Offers gives what of the list satisfies the resources.
 func (c *Cloud) Offers(ctx context.Context, r configs.Resources) ([]provision.Offer, error) {
-	cat, err := c.loadCatalog()
+	all, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	offers := cat.Offers(c.cfg.Name, c.cfg.Settings.Regions, r)
-	if c.cfg.Settings.Image == "" {
-		offers = slices.DeleteFunc(offers, func(o provision.Offer) bool { return o.Arch == "arm64" && o.GPU != "" })
+	var fit []provision.Offer
+	for i := range all {
+		if provision.Fits(&all[i], &r) {
+			fit = append(fit, all[i])
+		}
 	}
-	return offers, ctx.Err()
+	return fit, nil
 }
 
 // loadCatalog reads the catalog, once.
 func (c *Cloud) loadCatalog() (*catalog.Catalog, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.loadCatalogLocked()
+}
+
+func (c *Cloud) loadCatalogLocked() (*catalog.Catalog, error) {
 	if c.catalog == nil {
 		cat, err := catalog.Load(kind, c.cfg.CacheDir)
 		if err != nil {
@@ -132,20 +170,20 @@ func (c *Cloud) loadCatalog() (*catalog.Catalog, error) {
 
 // Module gives the GCP module for one region, and gets ready to end its machines:
 // by then credentials are at hand.
-func (c *Cloud) Module(ctx context.Context, region string) (terraform.Module, terraform.Providers, error) {
-	project, err := c.findProject(ctx)
+func (c *Cloud) Module(_ context.Context, region string) (terraform.Module, terraform.Providers, error) {
+	s := c.cfg.Settings
+	project, err := c.project()
 	if err != nil {
 		return terraform.Module{}, terraform.Providers{}, err
 	}
-	c.warm()
-	s := c.cfg.Settings
 	provider := map[string]any{"project": project}
 	if region != "" {
 		provider["region"] = region
 	}
 	if s.Endpoint != "" {
-		provider["compute_custom_endpoint"] = strings.TrimRight(s.Endpoint, "/") + "/compute/v1/"
+		provider["compute_custom_endpoint"] = strings.TrimSuffix(s.Endpoint, "/") + "/compute/v1/"
 	}
+	c.warm()
 	m := terraform.GCPModule()
 	m.ProviderConfig = map[string]map[string]any{"google": provider}
 	m.Variables = map[string]any{
@@ -153,6 +191,20 @@ func (c *Cloud) Module(ctx context.Context, region string) (terraform.Module, te
 		"private": s.Private, "role": s.Role, "disk_type": s.DiskType,
 	}
 	return m, terraform.Providers{Env: c.variables()}, nil
+}
+
+// variables are those of the user's environment that say who asks Google. They go
+// to Terraform's process and into no file.
+func (c *Cloud) variables() map[string]string {
+	env := map[string]string{}
+	for k, v := range c.env {
+		for _, prefix := range []string{"GOOGLE_", "CLOUDSDK_", "GCLOUD_"} {
+			if strings.HasPrefix(k, prefix) {
+				env[k] = v
+			}
+		}
+	}
+	return env
 }
 
 // Input tells the module what the offer is. A disk that was not asked for has the
@@ -186,10 +238,12 @@ func (c *Cloud) Target(m cluster.Machine, keyFile string) (cluster.Target, error
 func (c *Cloud) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	s := c.sdk
 	c.mu.Unlock()
 	c.end()
 	c.tasks.Wait()
+	c.mu.Lock()
+	s := c.sdk
+	c.mu.Unlock()
 	if s != nil {
 		s.transport.CloseIdleConnections()
 	}

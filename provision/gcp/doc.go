@@ -1,10 +1,9 @@
 // Package gcp is the cloud of Compute Engine VMs. Terraform creates them (module
 // gcp); this package says which there are and what they cost, and does through the
-// API what must not wait for Terraform: ending a machine, finding and removing what
-// carries Levin's labels, looking whether a run would work at all.
+// API what must not wait for Terraform: ending a machine, finding and removing
+// what Levin has made, looking whether a run would work at all.
 //
-// Credentials come from where Terraform's provider takes them too, in the same
-// order: an access token or a key in the environment, then the application default
-// credentials (GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default
-// login`, the metadata server of a VM).
+// Credentials come from where Google's Terraform provider takes them: the GOOGLE_*
+// variables, the application default credentials of gcloud, the metadata service
+// of a VM. Terraform is given the same variables.
 package gcp
