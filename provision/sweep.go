@@ -31,10 +31,12 @@ type sweep struct {
 	sweeper Sweeper
 	wait    time.Duration // for its books
 	risky   bool          // machines may be there that nobody has confirmed gone
+	unsure  []*machine    // asked to stop, and not confirmed gone
 
 	found []Found // what is still there
 	err   error
-	lost  error // why found is not all there may be
+	lost  error      // why found is not all there may be
+	gone  []*machine // of unsure: those that the cloud has confirmed gone
 }
 
 // sweepAll searches the clouds that this run had machines in, one search each,
@@ -88,6 +90,9 @@ func (p *Provisioner) sweeps() []*sweep {
 			}
 		}
 		s.risky = s.risky || m.row.State != cluster.MachineGone
+		if m.row.State == cluster.MachineStopping {
+			s.unsure = append(s.unsure, m)
+		}
 	}
 	var all []*sweep
 	for _, name := range slices.Sorted(maps.Keys(byCloud)) {
@@ -101,9 +106,32 @@ func (p *Provisioner) search(ctx context.Context, s *sweep) {
 	if s.wait > 0 {
 		pause(ctx, s.wait, nil)
 	}
-	if s.found, s.lost = p.find(ctx, s.sweeper); len(s.found) == 0 {
-		return
+	s.found, s.lost = p.find(ctx, s.sweeper)
+	shown := foundMachines(s.found)
+	if len(s.found) > 0 {
+		p.remove(ctx, s)
 	}
+	if s.lost != nil {
+		return // what it did not show may be where it could not look
+	}
+	left := foundMachines(s.found)
+	var absent []*machine
+	for _, m := range s.unsure {
+		name := m.row.Name // does not change
+		if _, ok := left[name]; ok {
+			continue
+		}
+		if _, ok := shown[name]; ok {
+			s.gone = append(s.gone, m) // removed just now
+		} else {
+			absent = append(absent, m)
+		}
+	}
+	s.gone = append(s.gone, p.confirmAbsent(ctx, s, absent)...)
+}
+
+// remove removes what a search has found, and leaves in it what is still there.
+func (p *Provisioner) remove(ctx context.Context, s *sweep) {
 	p.mu.Lock()
 	e := p.event("")
 	e.Cloud = s.name
@@ -120,6 +148,52 @@ func (p *Provisioner) search(ctx context.Context, s *sweep) {
 	}
 }
 
+// confirmParallel is how many machines a cloud is asked about at the same time.
+const confirmParallel = 16
+
+// confirmAbsent gives those of the machines that a search did not show which are
+// gone. A cloud that can be asked about a single machine is: one in a region that
+// has been taken out of the settings since is not searched for, and is there.
+func (p *Provisioner) confirmAbsent(ctx context.Context, s *sweep, absent []*machine) []*machine {
+	inspector, ok := s.sweeper.(Inspector)
+	if !ok {
+		return absent
+	}
+	is := make([]bool, len(absent))
+	var tasks sync.WaitGroup
+	turns := make(chan struct{}, confirmParallel)
+	for i, m := range absent {
+		p.mu.Lock()
+		row := m.row.Clone()
+		p.mu.Unlock()
+		turns <- struct{}{}
+		tasks.Go(func() {
+			defer func() { <-turns }()
+			status, _, err := inspector.Status(ctx, row)
+			is[i] = err == nil && status == StatusGone
+		})
+	}
+	tasks.Wait()
+	var gone []*machine
+	for i, m := range absent {
+		if is[i] {
+			gone = append(gone, m)
+		}
+	}
+	return gone
+}
+
+// foundMachines gives the machines among what was found, by name.
+func foundMachines(found []Found) map[string]Found {
+	machines := map[string]Found{}
+	for _, f := range found {
+		if f.Kind == "machine" {
+			machines[f.Name] = f
+		}
+	}
+	return machines
+}
+
 // find searches a cloud for this run. What is another run's is never touched,
 // whatever the cloud answers.
 func (p *Provisioner) find(ctx context.Context, sweeper Sweeper) ([]Found, error) {
@@ -134,21 +208,8 @@ func belongs(machine, run string) bool { return strings.HasPrefix(machine, run+"
 
 // take writes down what a search has shown. mu is held.
 func (p *Provisioner) take(s *sweep) {
-	there := map[string]Found{}
-	for _, f := range s.found {
-		if f.Kind == "machine" {
-			there[f.Name] = f
-		}
-	}
-	if s.lost == nil {
-		var gone []*machine
-		for _, m := range p.sorted() {
-			if _, found := there[m.row.Name]; !found && m.row.Cloud == s.name && m.row.State == cluster.MachineStopping {
-				gone = append(gone, m)
-			}
-		}
-		p.gone(nil, gone...)
-	}
+	p.gone(nil, s.gone...)
+	there := foundMachines(s.found)
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		m := p.machines[name]
 		switch {

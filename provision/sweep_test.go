@@ -179,6 +179,31 @@ func TestSearchFails(t *testing.T) {
 	}
 }
 
+// A machine that a search does not show and that the cloud knows all the same is
+// not called gone.
+func TestNotWhereItIsSearched(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.mustCreate(2, "a", vmSmall)
+		b.world.onStop = func(context.Context, cluster.Machine) error { return errors.New("no") }
+		b.world.onDestroy = func(context.Context, string) error { return errors.New("no") }
+		b.world.mu.Lock()
+		hidden := b.world.made[testRun+"-a-1"]
+		hidden.Cloud = "a region that is not searched"
+		b.world.made[hidden.Name] = hidden
+		delete(b.world.alive, testRun+"-a-2")
+		b.world.mu.Unlock()
+		b.StopAll("finished")
+		left, err := b.Wait(t.Context())
+		if len(left) != 1 || left[0].Name != hidden.Name || cluster.KindOf(err) != cluster.Unclean {
+			t.Errorf("Wait gave %v and %v", left, err)
+		}
+		b.world.onStop, b.world.onDestroy = nil, nil
+		b.recoverBench()
+		b.finish()
+	})
+}
+
 // What cannot be removed is named, counted as left, and not called gone.
 func TestRemovalFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
