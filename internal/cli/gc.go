@@ -105,6 +105,9 @@ func (d *deps) gc(ctx context.Context, o gcOptions) error {
 	if err := d.printGC(judged, removed, o.DryRun); err != nil {
 		return err
 	}
+	if len(judged) == 0 && searchErr == nil && !d.json {
+		fmt.Fprintln(d.Stdout, "nothing in the clouds carries Levin's tags: "+strings.Join(names, ", "))
+	}
 	if err := errors.Join(searchErr, removeErr); err != nil {
 		return &cluster.Failure{Kind: cluster.Unclean, What: "not everything could be searched and removed", Err: err,
 			Next: "what is not listed may still cost money; try again, or look into the cloud's own console"}
@@ -182,7 +185,6 @@ func (d *deps) printGC(judged []provision.Judged, removed map[string]bool, dryRu
 		return nil
 	}
 	if len(judged) == 0 {
-		fmt.Fprintln(d.Stdout, "nothing in the clouds carries Levin's tags")
 		return nil
 	}
 	t := tabwriter.NewWriter(d.Stdout, 0, 0, 2, ' ', 0)

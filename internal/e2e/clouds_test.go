@@ -264,6 +264,9 @@ components:
 			}
 			p.signal(syscall.SIGKILL)
 			p.wait()
+			if show := s.levin("gc", "--dry-run", "--cloud", "aws"); show.code != 0 {
+				t.Errorf("gc --dry-run: %d\n%s%s", show.code, show.stdout, show.stderr)
+			}
 			gc := s.levin("gc", "--dry-run=false", "--cloud", "aws")
 			if gc.code != 0 {
 				t.Fatalf("gc: %d\n%s%s", gc.code, gc.stdout, gc.stderr)
