@@ -12,6 +12,7 @@ import (
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/provision"
 	"github.com/levinrun/levin/provision/aws"
+	"github.com/levinrun/levin/provision/gcp"
 	"github.com/levinrun/levin/provision/local"
 	"github.com/levinrun/levin/provision/module"
 	"github.com/levinrun/levin/provision/ssh"
@@ -64,6 +65,10 @@ func (d *deps) newCloud(s configs.Settings, name string, settings configs.CloudS
 		})
 	case "aws":
 		return aws.New(aws.Config{
+			Name: name, Settings: settings, CacheDir: d.catalogDir(s), Env: d.Env, Home: d.Getenv("HOME"), Logger: logger,
+		})
+	case "gcp":
+		return gcp.New(gcp.Config{
 			Name: name, Settings: settings, CacheDir: d.catalogDir(s), Env: d.Env, Home: d.Getenv("HOME"), Logger: logger,
 		})
 	default: // the folder of a module of the user's own

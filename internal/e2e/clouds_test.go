@@ -41,11 +41,12 @@ func newSky(t *testing.T, edit func(*emulator.Config), more string) *sky {
 	})
 	u.env = append(u.env, e.Env()...)
 	u.settings(fmt.Sprintf(`
-cloud: aws
+cloud: aws,gcp
 ingress: [127.0.0.1/32]
 clouds:
   aws: {endpoint: %q, regions: [us-east-1, us-west-2]}
-%s`, e.Endpoint("aws"), more))
+  gcp: {endpoint: %q, regions: [us-central1, us-west1]}
+%s`, e.Endpoint("aws"), e.Endpoint("gcp"), more))
 	return &sky{u, e}
 }
 
@@ -98,6 +99,24 @@ func (s *sky) alive() []emulator.Thing {
 	return up
 }
 
+// killAgents kills -9 the agents on all instances.
+func (s *sky) killAgents() {
+	s.t.Helper()
+	killed := 0
+	for _, p := range processesWith("LEVIN_MACHINE_PID=") {
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+		for _, thing := range s.alive() {
+			if strings.Contains(p.cmdline, " serve ") && strings.Contains(string(environ), thing.Machine.Name) {
+				syscall.Kill(p.pid, syscall.SIGKILL)
+				killed++
+			}
+		}
+	}
+	if killed == 0 {
+		s.t.Error("there was no agent to kill")
+	}
+}
+
 const twoClouds = `
 name: two
 components:
@@ -107,7 +126,7 @@ components:
     outputs: [model]
   report:
     needs: [train]
-    resources: {cpus: 2.., cloud: aws}
+    resources: {cpus: 2.., cloud: gcp}
     run: 'echo "loss ${train.result.loss}"; cat inputs/train/model'
 `
 
@@ -127,7 +146,7 @@ func TestClouds(t *testing.T) {
 			t.Errorf("machine %s costs nothing", e.Machine)
 		}
 	}
-	if clouds["train"] != "aws" || clouds["report"] != "aws" {
+	if clouds["train"] != "aws" || clouds["report"] != "gcp" {
 		t.Errorf("machines were on %v", clouds)
 	}
 	for _, w := range o.find(cluster.EventWarning) {
@@ -292,11 +311,16 @@ ttl: 30m
 components:
   work: {resources: {gpu: T4}, start_timeout: 15m, run: "echo started; sleep 1"}
 `
-	for _, at := range []string{"creating", "machine.ready", "call.log"} {
+	for _, at := range []string{"creating", "machine.ready", "call.log", "call.log, and the agent is killed too"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
+			at, agentToo := strings.CutSuffix(at, ", and the agent is killed too")
 			// The ttl takes 9 seconds, and a machine that nobody reaches has 5.
-			s := newSky(t, func(cfg *emulator.Config) { cfg.Second = 5 * time.Millisecond }, "lease: 5s\n")
+			second, app := 5*time.Millisecond, app
+			if agentToo { // once the agent has moved it, the timer goes by our time
+				second, app = time.Second, strings.Replace(app, "ttl: 30m", "ttl: 1m", 1)
+			}
+			s := newSky(t, func(cfg *emulator.Config) { cfg.Second = second }, "lease: 5s\n")
 			p := s.start("run", s.app(app, nil), "--json")
 			if at == "creating" {
 				waitUntil(t, "an instance is created", func() bool { return len(s.Things("aws", "aws_instance")) > 0 })
@@ -305,6 +329,9 @@ components:
 			}
 			p.signal(syscall.SIGKILL)
 			p.wait()
+			if agentToo {
+				s.killAgents()
+			}
 			waitUntil(t, "every machine ends itself", func() bool { return len(s.alive()) == 0 })
 			if down := s.levin("down", "--all"); down.code != 0 {
 				t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)

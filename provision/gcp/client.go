@@ -107,23 +107,23 @@ func (c *Cloud) newSDK() (*sdk, error) {
 
 func (s *sdk) makeClients(options []option.ClientOption) error {
 	return errors.Join(
-		make1(&s.instances, compute.NewInstancesRESTClient, options),
-		make1(&s.disks, compute.NewDisksRESTClient, options),
-		make1(&s.firewalls, compute.NewFirewallsRESTClient, options),
-		make1(&s.policies, compute.NewResourcePoliciesRESTClient, options),
-		make1(&s.networks, compute.NewNetworksRESTClient, options),
-		make1(&s.subnetworks, compute.NewSubnetworksRESTClient, options),
-		make1(&s.projects, compute.NewProjectsRESTClient, options),
-		make1(&s.regions, compute.NewRegionsRESTClient, options),
-		make1(&s.machineTypes, compute.NewMachineTypesRESTClient, options),
-		make1(&s.accelerators, compute.NewAcceleratorTypesRESTClient, options),
-		make1(&s.inZone, compute.NewZoneOperationsRESTClient, options),
-		make1(&s.inRegion, compute.NewRegionOperationsRESTClient, options),
-		make1(&s.everywhere, compute.NewGlobalOperationsRESTClient, options),
+		open(&s.instances, compute.NewInstancesRESTClient, options),
+		open(&s.disks, compute.NewDisksRESTClient, options),
+		open(&s.firewalls, compute.NewFirewallsRESTClient, options),
+		open(&s.policies, compute.NewResourcePoliciesRESTClient, options),
+		open(&s.networks, compute.NewNetworksRESTClient, options),
+		open(&s.subnetworks, compute.NewSubnetworksRESTClient, options),
+		open(&s.projects, compute.NewProjectsRESTClient, options),
+		open(&s.regions, compute.NewRegionsRESTClient, options),
+		open(&s.machineTypes, compute.NewMachineTypesRESTClient, options),
+		open(&s.accelerators, compute.NewAcceleratorTypesRESTClient, options),
+		open(&s.inZone, compute.NewZoneOperationsRESTClient, options),
+		open(&s.inRegion, compute.NewRegionOperationsRESTClient, options),
+		open(&s.everywhere, compute.NewGlobalOperationsRESTClient, options),
 	)
 }
 
-func make1[C any](place *C, client func(context.Context, ...option.ClientOption) (C, error), options []option.ClientOption) (err error) {
+func open[C any](place *C, client func(context.Context, ...option.ClientOption) (C, error), options []option.ClientOption) (err error) {
 	*place, err = client(context.Background(), options...)
 	return err
 }

@@ -40,6 +40,9 @@ func measures() []measure {
 	return []measure{
 		{"own-time", "own time of a whole run", ownTime},
 		{"stop", "from the exit of the work to the request to stop its machine", stopTime},
+		{"terminate", "from the exit of the work to the cloud's TerminateInstances (emulated AWS)", terminateTime},
+		{"streamed", "from the last write of an output of 1 GiB to the request to stop its machine", streamedOutput},
+		{"plan", "plan of 1,000 components, and `levin plan` of an example", planTime},
 		{"cold-start", "`levin version`", coldStart},
 		{"machines-100", "100 local machines against one hand-written terraform apply", hundredMachines},
 		{"memory", "resident memory of an idle local machine", idleMemory},
@@ -54,6 +57,13 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == simulateVerb {
 		if err := simulate(os.Args[2], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "simulated agents:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == writeVerb {
+		if err := writeOutput(os.Args[2:], os.Getenv("LEVIN_RESULT")); err != nil {
+			fmt.Fprintln(os.Stderr, "writing the output:", err)
 			os.Exit(1)
 		}
 		return

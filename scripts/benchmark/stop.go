@@ -59,8 +59,9 @@ func stopTime(ctx context.Context, r *rig) ([]row, error) {
 	}, nil
 }
 
-// stopApp is n calls in stages that need each other.
-func stopApp(n int) string {
+// stopApp is n calls in stages that need each other. The stages take turns with
+// the resources that are given, if any.
+func stopApp(n int, resources ...string) string {
 	var b strings.Builder
 	b.WriteString("name: stop\ncomponents:\n")
 	for stage := 0; n > 0; stage++ {
@@ -72,6 +73,9 @@ func stopApp(n int) string {
 		}
 		fmt.Fprintf(&b, "  s%d:\n    for_each: [%s]\n    max_machines: %d\n    files: []\n    run: sleep ${each}\n",
 			stage, strings.Join(items, ", "), stopWidth)
+		if len(resources) > 0 {
+			fmt.Fprintf(&b, "    resources: {%s}\n", resources[stage%len(resources)])
+		}
 		if stage > 0 {
 			fmt.Fprintf(&b, "    needs: [s%d]\n", stage-1)
 		}

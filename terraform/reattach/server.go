@@ -126,6 +126,7 @@ func Tidy(dir string) {
 	os.Remove(dir)
 }
 
+// removeDead removes the sockets of processes that are gone.
 func removeDead(dir string) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*-*.sock"))
 	for _, path := range paths {

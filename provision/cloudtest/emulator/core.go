@@ -110,11 +110,15 @@ func source(cloud string) string {
 }
 
 // Close ends every instance and all that is served, and says what could not be
-// ended.
+// ended. Closing what is closed does nothing.
 func (e *Emulator) Close() error {
 	e.mu.Lock()
+	closed := e.closed
 	e.closed = true
 	e.mu.Unlock()
+	if closed {
+		return nil
+	}
 	e.cancel()
 	var errs []error
 	for _, p := range e.providers {

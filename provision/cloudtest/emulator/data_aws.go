@@ -132,7 +132,7 @@ func readAMI(_ context.Context, s *session, in values) (values, error) {
 			}, nil
 		}
 	}
-	return nil, errors.New("Your query returned no results. Please change your search criteria and try again.")
+	return nil, verbatim("Your query returned no results. Please change your search criteria and try again.")
 }
 
 // amiName is the owner and the name of the image that a parameter names.

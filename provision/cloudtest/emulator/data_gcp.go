@@ -95,7 +95,7 @@ func readGoogleZones(_ context.Context, s *session, in values) (values, error) {
 		region = s.region
 	}
 	if region == "" {
-		return nil, fmt.Errorf("Unable to determine region: region: required field is not set")
+		return nil, verbatim("Unable to determine region: region: required field is not set")
 	}
 	names := []any{}
 	for _, zone := range Zones(GCP, region) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 )
 
 // The account and the project of the emulated clouds.
@@ -74,10 +75,13 @@ func (e *Emulator) makeEnv() error {
 	return nil
 }
 
+// serviceKey is worth nothing, so one is enough for all clouds of a process.
+var serviceKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // writeServiceAccount writes a key of a Google service account whose tokens come
 // from here.
 func (e *Emulator) writeServiceAccount(file string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := serviceKey()
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"fmt"
 	"slices"
 )
 
@@ -31,6 +32,19 @@ type request struct {
 	spot              bool
 	instance          bool      // it is about an instance; faults of capacity, boot and the like hit nothing else
 	only              FaultKind // "" is any
+}
+
+// action is what EC2 calls the operation.
+func (r request) action() string {
+	switch {
+	case r.op == "terminate":
+		return "TerminateInstances"
+	case r.op == "describe":
+		return "DescribeInstances"
+	case !r.instance:
+		return "CreateTags" // nothing that Levin makes goes without
+	}
+	return "RunInstances"
 }
 
 // Check says whether a fault hits an operation on an instance. A request that hangs
@@ -85,3 +99,7 @@ func (f *fault) matches(r request) bool {
 	return fits(f.Cloud, r.cloud) && fits(f.Op, r.op) && fits(f.Region, r.region) && fits(f.Zone, r.zone) &&
 		fits(f.Type, r.typ) && (f.Spot == nil || *f.Spot == r.spot)
 }
+
+// verbatim is an error in the words of a cloud or of its provider, which are not
+// formed as those of Go are.
+func verbatim(format string, args ...any) error { return fmt.Errorf(format, args...) }

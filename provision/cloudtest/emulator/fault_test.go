@@ -26,7 +26,7 @@ func TestFaultsInTheCloudsWords(t *testing.T) {
 	}
 	for cloud, faults := range map[string][]fault{
 		AWS: {
-			{Fault{Kind: FaultDenied, Times: 1}, aws, "importing EC2 Key Pair (levin-run-1): operation error EC2: ImportKeyPair, * api error UnauthorizedOperation: You are not authorized"},
+			{Fault{Kind: FaultDenied, Times: 1}, aws, "(levin-run-1): operation error EC2: * api error UnauthorizedOperation: You are not authorized * is not authorized to perform: ec2:"},
 			{Fault{Kind: FaultCapacity, Zone: "use1-az2"}, aws,
 				"creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: 500, RequestID: * api error InsufficientInstanceCapacity: We currently do not have sufficient t3.micro capacity in the Availability Zone you requested (" + zoneName("use1-az2") + ")."},
 			{Fault{Kind: FaultSpot, Spot: &yes}, awsSpot, "api error InsufficientInstanceCapacity: There is no Spot capacity available that matches your request."},

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/pem"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,25 +50,37 @@ func start(t testing.TB, edit func(*Config)) *Emulator {
 // root is a Terraform root that a test writes.
 type root struct {
 	t      testing.TB
+	e      *Emulator
 	dir    string
+	binary string
 	runner *terraform.Exec
 	with   terraform.Providers
 }
 
+// terraformBinary is the Terraform of this machine.
+var terraformBinary = sync.OnceValues(func() (terraform.Binary, error) {
+	dir, err := os.MkdirTemp("", "levin-emulator-test-")
+	if err != nil {
+		return terraform.Binary{}, err
+	}
+	defer os.RemoveAll(dir)
+	return terraform.Find(context.Background(), terraform.FindOptions{CacheDir: dir, Env: os.Environ()})
+})
+
 // newRoot writes a root with the given configuration.
 func newRoot(t testing.TB, e *Emulator, config string) *root {
 	t.Helper()
-	binary, err := terraform.Find(t.Context(), terraform.FindOptions{CacheDir: t.TempDir(), Env: os.Environ()})
+	binary, err := terraformBinary()
 	if err != nil {
 		t.Skipf("no Terraform here: %v", err)
 	}
 	runner, err := terraform.NewRunner(terraform.Config{
-		Binary: binary, CacheDir: t.TempDir(), TempDir: t.TempDir(), Env: os.Environ(), StopGrace: 20 * time.Second,
+		Binary: binary, CacheDir: filepath.Join(e.cfg.Dir, "cache"), TempDir: t.TempDir(), Env: os.Environ(), StopGrace: 20 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &root{t: t, dir: t.TempDir(), runner: runner, with: terraform.Providers{Reattach: map[string]terraform.Reattach{}}}
+	r := &root{t: t, e: e, dir: t.TempDir(), binary: binary.Path, runner: runner, with: terraform.Providers{Reattach: map[string]terraform.Reattach{}}}
 	for cloud, server := range e.providers {
 		r.with.Reattach[source(cloud)] = server.Reattach()
 	}

@@ -267,7 +267,11 @@ func (s *session) current(r resource, b blockSchema, t *Thing) (cty.Value, error
 }
 
 func (s *session) PlanResourceChange(_ context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
-	resp := &tfprotov6.PlanResourceChangeResponse{PlannedPrivate: req.PriorPrivate, UnsafeToUseLegacyTypeSystem: true}
+	resp := &tfprotov6.PlanResourceChangeResponse{
+		PlannedPrivate: req.PriorPrivate,
+		//lint:ignore SA1019 the real providers do, and Terraform treats them in another way for it
+		UnsafeToUseLegacyTypeSystem: true,
+	}
 	r, schema, err := s.resource(req.TypeName)
 	if err != nil {
 		resp.Diagnostics = failed(err)
@@ -308,7 +312,9 @@ func (s *session) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyR
 		return nil, err
 	}
 	return &tfprotov6.ApplyResourceChangeResponse{
-		NewState: state, Private: req.PlannedPrivate, Diagnostics: failed(err), UnsafeToUseLegacyTypeSystem: true,
+		NewState: state, Private: req.PlannedPrivate, Diagnostics: failed(err),
+		//lint:ignore SA1019 as above
+		UnsafeToUseLegacyTypeSystem: true,
 	}, nil
 }
 
@@ -406,7 +412,7 @@ func (s *session) ImportResourceState(_ context.Context, req *tfprotov6.ImportRe
 		return t.Kind == req.TypeName && (t.stateID == req.ID || t.ID == req.ID) && t.exists()
 	})
 	if t == nil {
-		resp.Diagnostics = failed(fmt.Errorf("Cannot import non-existent remote object: %s %s", req.TypeName, req.ID))
+		resp.Diagnostics = failed(verbatim("Cannot import non-existent remote object: %s %s", req.TypeName, req.ID))
 		return resp, nil
 	}
 	state, err := encode(t.state)

@@ -63,8 +63,8 @@ func tfFaultAWS(kind FaultKind, r request) apiError {
 	case FaultExpired:
 		return apiError{400, "RequestExpired", "Request has expired."}
 	case FaultDenied:
-		return apiError{403, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:iam::" + account + ":user/levin is not authorized to perform: ec2:RunInstances " +
-			"on resource: arn:aws:ec2:" + r.region + ":" + account + ":instance/* because no identity-based policy allows the ec2:RunInstances action"}
+		return apiError{403, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:iam::" + account + ":user/levin is not authorized to perform: ec2:" + r.action() +
+			" on resource: arn:aws:ec2:" + r.region + ":" + account + ":*/* because no identity-based policy allows the ec2:" + r.action() + " action"}
 	}
 	return apiError{500, "InternalError", "An internal error has occurred"}
 }
@@ -77,7 +77,7 @@ func (s *session) configureAWS(ctx context.Context, in values) error {
 		s.region = "us-east-1" // from AWS_REGION, see Env
 	}
 	if _, ok := zonesOfAWS()[s.region]; !ok {
-		return fmt.Errorf("Invalid AWS Region: %s", s.region)
+		return verbatim("Invalid AWS Region: %s", s.region)
 	}
 	s.tags = in.block("default_tags").stringMap("tags")
 	if in.boolean("skip_credentials_validation", false) {

@@ -47,12 +47,12 @@ func tfFaultGCP(kind FaultKind, r request, what string) error {
 		return googleError(what, 503, "ZONE_RESOURCE_POOL_EXHAUSTED",
 			"The zone '%s' does not have enough resources available to fulfill the request.  Try a different zone, or try again later.", zone)
 	case FaultSpot: // this one comes when the operation has been waited for
-		return fmt.Errorf("Error waiting for instance to create: The zone '%s' does not have enough resources available to fulfill the request.  '(resource type:compute)'.", zone)
+		return verbatim("Error waiting for instance to create: The zone '%s' does not have enough resources available to fulfill the request.  '(resource type:compute)'.", zone)
 	case FaultQuota:
 		if strings.HasPrefix(r.typ, "n1-") {
 			return googleError(what, 403, "quotaExceeded", "Quota 'NVIDIA_T4_GPUS' exceeded.  Limit: 0.0 in region %s.", r.region)
 		}
-		return fmt.Errorf("Error waiting for instance to create: Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.")
+		return verbatim("Error waiting for instance to create: Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.")
 	case FaultThrottled:
 		return googleError(what, 403, "rateLimitExceeded",
 			"Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'compute.googleapis.com' for consumer 'project_number:%s'.", projectNumber)
@@ -138,10 +138,10 @@ var googleName = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 func checkLabels(labels map[string]string) error {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		if !regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`).MatchString(k) {
-			return fmt.Errorf("Label key '%s' violates format constraints. The key must start with a lowercase character, can only contain lowercase letters, numeric characters, underscores and dashes.", k)
+			return verbatim("Label key '%s' violates format constraints. The key must start with a lowercase character, can only contain lowercase letters, numeric characters, underscores and dashes.", k)
 		}
 		if !regexp.MustCompile(`^[a-z0-9_-]{0,63}$`).MatchString(labels[k]) {
-			return fmt.Errorf("Label value '%s' violates format constraints. The value can only contain lowercase letters, numeric characters, underscores and dashes. The value can be at most 63 characters long.", labels[k])
+			return verbatim("Label value '%s' violates format constraints. The value can only contain lowercase letters, numeric characters, underscores and dashes. The value can be at most 63 characters long.", labels[k])
 		}
 	}
 	return nil
@@ -188,7 +188,7 @@ func (s *session) network(link string) (name string, err error) {
 	if name == "default" || name != "" && s.e.findID(GCP, "google_compute_network", name) != nil {
 		return name, nil
 	}
-	return "", fmt.Errorf("The resource 'projects/%s/global/networks/%s' was not found", s.project, name)
+	return "", verbatim("The resource 'projects/%s/global/networks/%s' was not found", s.project, name)
 }
 
 // subnetwork finds a subnetwork of a region by name or link, "" being the default
@@ -209,9 +209,9 @@ func (s *session) subnetwork(region, link, network string) (name string, uses []
 	case (name == "" || name == "default") && (network == "" || network == "default"):
 		return "default", nil, nil
 	case name == "":
-		return "", nil, fmt.Errorf("Network '%s' has no subnetwork in region %s", network, region)
+		return "", nil, verbatim("Network '%s' has no subnetwork in region %s", network, region)
 	}
-	return "", nil, fmt.Errorf("The resource 'projects/%s/regions/%s/subnetworks/%s' was not found", s.project, region, name)
+	return "", nil, verbatim("The resource 'projects/%s/regions/%s/subnetworks/%s' was not found", s.project, region, name)
 }
 
 // createGCPInstance is instances.insert, and the wait for its operation.
@@ -291,11 +291,11 @@ func (s *session) newGCPInstance(in values) (*Thing, error) {
 	image, ok := gcpImage(params.str("image"))
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("Could not find image or family %s", params.str("image"))
+		return nil, verbatim("Could not find image or family %s", params.str("image"))
 	case image.arch != archOfType(GCP, t.Type):
 		return nil, fmt.Errorf("image %s is for %s, machine type %s is not", image.id, image.arch, t.Type)
 	case params.number("size") != 0 && params.number("size") < image.disk:
-		return nil, fmt.Errorf("Requested disk size cannot be smaller than the image size (%v GB)", image.disk)
+		return nil, verbatim("Requested disk size cannot be smaller than the image size (%v GB)", image.disk)
 	}
 	b, err := gcpBirth(t, in)
 	if err != nil {
@@ -330,7 +330,7 @@ func (s *session) connect(t *Thing, in values) error {
 	for _, link := range in.strings("resource_policies") {
 		policy := s.e.findID(GCP, "google_compute_resource_policy", last(link))
 		if policy == nil || policy.Region != t.Region {
-			return fmt.Errorf("The resource policy '%s' was not found in region %s", link, t.Region)
+			return verbatim("The resource policy '%s' was not found in region %s", link, t.Region)
 		}
 		t.Uses = append(t.Uses, policy.ID)
 	}
@@ -355,7 +355,7 @@ func gcpBirth(t *Thing, in values) (birth, error) {
 	case b.maxRun != 0 && (b.maxRun < 30 || b.maxRun > 120*24*3600):
 		return b, errors.New("scheduling: maxRunDuration must be between 30 seconds and 120 days")
 	case gpus && scheduling.str("on_host_maintenance") != "TERMINATE":
-		return b, errors.New("Instances with guest accelerators do not support live migration.")
+		return b, verbatim("Instances with guest accelerators do not support live migration.")
 	case t.Spot && scheduling.str("on_host_maintenance") == "MIGRATE":
 		return b, errors.New("scheduling: onHostMaintenance must be TERMINATE for preemptible instances")
 	case len(in.list("guest_accelerator")) > 0 && !strings.HasPrefix(t.Type, "n1-"):

@@ -172,7 +172,11 @@ func (t *Thing) uses(other *Thing) bool {
 func (e *Emulator) Tag(cloud, id string, tags map[string]string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t := e.findID(cloud, "", id)
+	// On GCP an instance and its disk have the same name.
+	t := e.find(cloud, func(t *Thing) bool { return t.ID == id && t.instance() })
+	if t == nil {
+		t = e.findID(cloud, "", id)
+	}
 	if t == nil || !t.exists() {
 		return fmt.Errorf("%s: %w", id, ErrNotFound)
 	}
