@@ -125,7 +125,9 @@ type Sweeper interface {
 }
 
 // Extender is a cloud whose tags say when a machine expires. Extend moves that
-// time; it does not move what powers the machine off (the agent does).
+// time; it does not move what powers the machine off (the agent does). It gives an
+// error that wraps ErrExpiryFixed, and moves nothing, when the cloud itself ends
+// the machine at a time that cannot be moved.
 type Extender interface {
 	Extend(ctx context.Context, m cluster.Machine, until time.Time) error
 }
