@@ -93,7 +93,7 @@ func chaos(t *testing.T, rnd *rand.Rand) {
 	if finished := o.find(cluster.EventRunFinished); len(finished) == 1 && *finished[0].Leaked == 0 && len(s.alive()) > 0 {
 		t.Errorf("the run says that nothing is left, and there is %v", s.alive())
 	}
-	if gc := s.levin("gc", "--dry-run=false", "--cloud", "aws"); gc.code != 0 {
+	if gc := s.levin("gc", "--dry-run=false"); gc.code != 0 {
 		t.Errorf("gc: %d\n%s%s", gc.code, gc.stdout, gc.stderr)
 	}
 	for _, thing := range s.Left() {

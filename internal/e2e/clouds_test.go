@@ -214,12 +214,12 @@ func TestCloudFaults(t *testing.T) {
 		codes  []int    // exit codes that are right
 		says   []string // in the last event's error
 	}{
-		{"no capacity in a zone", []emulator.Fault{{Kind: emulator.FaultCapacity, Zone: "use1-az1"}}, "", []int{0}, nil},
-		{"no capacity in a region", []emulator.Fault{{Kind: emulator.FaultCapacity, Region: "us-east-1"}}, "", []int{0}, nil},
-		{"quota in a region", []emulator.Fault{{Kind: emulator.FaultQuota, Region: "us-east-1"}}, "", []int{0}, nil},
-		{"no capacity anywhere", []emulator.Fault{{Kind: emulator.FaultCapacity}}, "", []int{3}, []string{"g4dn.xlarge"}},
-		{"credentials have expired", []emulator.Fault{{Kind: emulator.FaultExpired}}, "", []int{3}, []string{"expired"}},
-		{"not allowed", []emulator.Fault{{Kind: emulator.FaultDenied}}, "", []int{3}, []string{"not authorized"}},
+		{"no capacity in a zone", []emulator.Fault{{Kind: emulator.FaultCapacity, Zone: "ZONE"}}, "", []int{0}, nil},
+		{"no capacity in a region", []emulator.Fault{{Kind: emulator.FaultCapacity, Region: "REGION"}}, "", []int{0}, nil},
+		{"quota in a region", []emulator.Fault{{Kind: emulator.FaultQuota, Region: "REGION"}}, "", []int{0}, nil},
+		{"no capacity anywhere", []emulator.Fault{{Kind: emulator.FaultCapacity}}, "", []int{3}, []string{"TYPE", "ZONE"}},
+		{"credentials have expired", []emulator.Fault{{Kind: emulator.FaultExpired}}, "", []int{3}, []string{"no machine could be created"}},
+		{"not allowed", []emulator.Fault{{Kind: emulator.FaultDenied}}, "", []int{3}, []string{"permission"}},
 		{"throttled for a while", []emulator.Fault{{Kind: emulator.FaultThrottled, Times: 2}}, "", []int{0}, nil},
 		{"created, and the provider dies", []emulator.Fault{{Kind: emulator.FaultLost, Times: 1}}, "", []int{0, 3}, nil},
 		{"never boots", []emulator.Fault{{Kind: emulator.FaultNoBoot}}, "10s", []int{3}, []string{"cannot be reached"}},
@@ -230,33 +230,50 @@ func TestCloudFaults(t *testing.T) {
 			{Kind: emulator.FaultExpired, Op: "terminate", Times: 1}, {Kind: emulator.FaultExpired, Op: "describe", Times: 1},
 		}, "", []int{0, 3}, nil},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			s := newSky(t, nil, "")
-			for _, f := range tt.faults {
-				s.Inject(f)
-			}
-			start := tt.start
-			if start == "" {
-				start = "1m"
-			}
-			o := s.levin("run", s.app(one("aws", start), nil), "--json")
-			if !slices.Contains(tt.codes, o.code) {
-				t.Errorf("exit %d, want one of %v\n%s%s", o.code, tt.codes, o.stdout, o.stderr)
-			}
-			finished := o.find(cluster.EventRunFinished)
-			if len(finished) != 1 {
-				t.Fatalf("the run did not finish\n%s%s", o.stdout, o.stderr)
-			}
-			for _, word := range tt.says {
-				if !strings.Contains(finished[0].Error, word) {
-					t.Errorf("the error does not speak of %q:\n%s", word, finished[0].Error)
+		for _, at := range places() {
+			t.Run(tt.name+"/"+at.cloud, func(t *testing.T) {
+				t.Parallel()
+				s := newSky(t, nil, "")
+				for _, f := range tt.faults {
+					f.Region, f.Zone = at.fill(f.Region), at.fill(f.Zone)
+					s.Inject(f)
 				}
-			}
-			s.checkGone()
-			s.checkNoSecret()
-		})
+				start := tt.start
+				if start == "" {
+					start = "1m"
+				}
+				o := s.levin("run", s.app(one(at.cloud, start), nil), "--json")
+				if !slices.Contains(tt.codes, o.code) {
+					t.Errorf("exit %d, want one of %v\n%s%s", o.code, tt.codes, o.stdout, o.stderr)
+				}
+				finished := o.find(cluster.EventRunFinished)
+				if len(finished) != 1 {
+					t.Fatalf("the run did not finish\n%s%s", o.stdout, o.stderr)
+				}
+				for _, word := range tt.says {
+					if !strings.Contains(finished[0].Error, at.fill(word)) {
+						t.Errorf("the error does not speak of %q:\n%s", at.fill(word), finished[0].Error)
+					}
+				}
+				s.checkGone()
+				s.checkNoSecret()
+			})
+		}
 	}
+}
+
+// place is where the cheapest machine with a T4 is in a cloud.
+type place struct{ cloud, region, zone, typ, instances string }
+
+func places() []place {
+	return []place{
+		{"aws", "us-east-1", "use1-az1", "g4dn.xlarge", "aws_instance"},
+		{"gcp", "us-central1", "us-central1-a", "n1-standard-4", "google_compute_instance"},
+	}
+}
+
+func (p place) fill(text string) string {
+	return strings.NewReplacer("REGION", p.region, "ZONE", p.zone, "TYPE", p.typ).Replace(text)
 }
 
 // TestCloudKilledController kills -9 at each step; `levin gc` alone removes what
@@ -266,38 +283,40 @@ func TestCloudKilledController(t *testing.T) {
 	app := `
 name: one
 components:
-  work: {resources: {gpu: T4}, run: "echo started; sleep 3; echo done"}
+  work: {resources: {gpu: T4, cloud: CLOUD}, run: "echo started; sleep 3; echo done"}
 `
 	for _, at := range []cluster.EventType{
 		cluster.EventMachineRequested, "creating", cluster.EventMachineReady, cluster.EventCallShipped,
 		cluster.EventCallRunning, cluster.EventCallLog, cluster.EventMachineStopRequested, cluster.EventMachineGone,
 	} {
-		t.Run(string(at), func(t *testing.T) {
-			t.Parallel()
-			s := newSky(t, func(cfg *emulator.Config) { cfg.Boot = 300 * time.Millisecond }, "")
-			p := s.start("run", s.app(app, nil), "--json")
-			if at == "creating" {
-				waitUntil(t, "an instance is created", func() bool { return len(s.Things("aws", "aws_instance")) > 0 })
-			} else {
-				p.untilType(at)
-			}
-			p.signal(syscall.SIGKILL)
-			p.wait()
-			if show := s.levin("gc", "--dry-run", "--cloud", "aws"); show.code != 0 {
-				t.Errorf("gc --dry-run: %d\n%s%s", show.code, show.stdout, show.stderr)
-			}
-			gc := s.levin("gc", "--dry-run=false", "--cloud", "aws")
-			if gc.code != 0 {
-				t.Fatalf("gc: %d\n%s%s", gc.code, gc.stdout, gc.stderr)
-			}
-			for _, thing := range s.Left() {
-				t.Errorf("gc left %s %s %s (%s)", thing.Cloud, thing.Kind, thing.ID, thing.State)
-			}
-			if down := s.levin("down", "--all"); down.code != 0 {
-				t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)
-			}
-			s.checkGone()
-		})
+		for _, where := range places() {
+			t.Run(string(at)+"/"+where.cloud, func(t *testing.T) {
+				t.Parallel()
+				s := newSky(t, func(cfg *emulator.Config) { cfg.Boot = 300 * time.Millisecond }, "")
+				p := s.start("run", s.app(strings.Replace(app, "CLOUD", where.cloud, 1), nil), "--json")
+				if at == "creating" {
+					waitUntil(t, "an instance is created", func() bool { return len(s.Things(where.cloud, where.instances)) > 0 })
+				} else {
+					p.untilType(at)
+				}
+				p.signal(syscall.SIGKILL)
+				p.wait()
+				if show := s.levin("gc", "--dry-run"); show.code != 0 {
+					t.Errorf("gc --dry-run: %d\n%s%s", show.code, show.stdout, show.stderr)
+				}
+				gc := s.levin("gc", "--dry-run=false")
+				if gc.code != 0 {
+					t.Fatalf("gc: %d\n%s%s", gc.code, gc.stdout, gc.stderr)
+				}
+				for _, thing := range s.Left() {
+					t.Errorf("gc left %s %s %s (%s)", thing.Cloud, thing.Kind, thing.ID, thing.State)
+				}
+				if down := s.levin("down", "--all"); down.code != 0 {
+					t.Errorf("down: %d\n%s%s", down.code, down.stdout, down.stderr)
+				}
+				s.checkGone()
+			})
+		}
 	}
 }
 
