@@ -25,7 +25,7 @@ func TestParseResources(t *testing.T) {
 	for key, test := range map[string]struct{ text, want string }{
 		"gpu":       {"A100:x", "--gpu: gpu must be MODEL[:COUNT]"},
 		"max_price": {"cheap", "--max-price: max_price must be a number"},
-		"arch":      {"amd46", "--arch: arch must be amd64 or arm64, is text; did you mean amd64?"},
+		"arch":      {"amd46", `--arch: arch must be amd64 or arm64, is "amd46"; did you mean amd64?`},
 		"memory":    {"16XB", "--memory: memory has an unknown unit"},
 		"colour":    {"red", `--colour: unknown key "colour"`},
 	} {

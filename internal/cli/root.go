@@ -50,7 +50,7 @@ each machine the moment its work is done.`,
 	root.PersistentFlags().BoolVar(&d.json, "json", false, "one JSON object a line, with stable names")
 	root.AddCommand(
 		newRun(d), newPlan(d), newPs(d), newLogs(d), newSSH(d), newStop(d), newDown(d),
-		newCost(d), newGC(d), newEject(d), newGraph(d), newDoctor(d), newVersion(d),
+		newCost(d), newOffers(d), newGC(d), newEject(d), newGraph(d), newDoctor(d), newVersion(d),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "help [command]", Short: "Help about any command", RunE: func(cmd *cobra.Command, args []string) error {
 		found, _, err := root.Find(args)
