@@ -188,7 +188,7 @@ func TestEndIsPutOff(t *testing.T) {
 		for range 10 {
 			time.Sleep(10 * time.Hour)
 			for _, m := range b.machines() {
-				left := m.ExpiresAt.Sub(time.Now())
+				left := time.Until(m.ExpiresAt)
 				b.world.mu.Lock()
 				tagged := b.world.made[m.Name].ExpiresAt
 				b.world.mu.Unlock()
@@ -234,7 +234,7 @@ func TestPuttingOffIsTriedAgain(t *testing.T) {
 		b := newBench(t, func(c *Config) { c.TTL, c.Extend = 24*time.Hour, e.extend })
 		m := b.mustCreate(1, "a", vmSmall)[0]
 		time.Sleep(18 * time.Hour)
-		if left := b.machine(m.Name).ExpiresAt.Sub(time.Now()); left < 17*time.Hour {
+		if left := time.Until(b.machine(m.Name).ExpiresAt); left < 17*time.Hour {
 			t.Errorf("after three quarters of the TTL it has %v left", left)
 		}
 		if got := len(b.warnings("no answer")); got != 3 {

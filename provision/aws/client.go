@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -47,6 +49,9 @@ func (c *Cloud) connectLocked(ctx context.Context) (*sdk, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithRetryMaxAttempts(attempts),
 		config.WithDefaultRegion(homeRegion),
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+			c.cfg.Logger.Debug("the AWS SDK says: " + fmt.Sprintf(format, args...)) // else it writes to stderr by itself
+		})),
 	}
 	if p := c.cfg.Settings.Profile; p != "" {
 		options = append(options, config.WithSharedConfigProfile(p))

@@ -322,7 +322,7 @@ func limitOf(ctx context.Context, client *servicequotas.Client, q quota) (float6
 		return 0, err
 	}
 	if standard.Quota == nil {
-		return 0, errors.New("Service Quotas gives no value")
+		return 0, errors.New("no value is given by Service Quotas")
 	}
 	return awssdk.ToFloat64(standard.Quota.Value), nil
 }

@@ -19,16 +19,6 @@ import (
 	"github.com/levinrun/levin/provision"
 )
 
-func write(t *testing.T, file, content string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // process is one Levin process: its own connection to the store, its own
 // journal, its own Cloud; the lock file and the store's file are shared.
 type process struct {

@@ -121,11 +121,6 @@ func failXML(w http.ResponseWriter, err error) {
 	}{Code: e.code, Message: e.message, ID: requestID()})
 }
 
-const (
-	awsRequestID = "00000000-0000-4000-8000-000000000000"
-	awsAccount   = "123456789012"
-)
-
 // awsCall is one request of the query protocol.
 type awsCall struct {
 	api    API
