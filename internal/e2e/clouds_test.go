@@ -428,11 +428,11 @@ func TestCloudDoctor(t *testing.T) {
 	t.Parallel()
 	s := newSky(t, nil, "")
 	app := s.app(twoClouds, nil)
-	o := s.levin("doctor", app, "--cloud", "aws")
+	o := s.levin("doctor", app, "--cloud", "aws,gcp")
 	if o.code != 0 || !strings.Contains(o.stdout, "port 22 from 127.0.0.1/32") || strings.Contains(o.stdout, "0.0.0.0/0") {
 		t.Errorf("doctor: %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
-	big := s.levin("doctor", s.app(strings.Replace(twoClouds, "gpu: T4", "gpu: A100:8", 1), nil), "--cloud", "aws")
+	big := s.levin("doctor", s.app(strings.Replace(twoClouds, "gpu: T4", "gpu: A100:8", 1), nil), "--cloud", "aws,gcp")
 	if big.code != 3 || !strings.Contains(big.stdout, "On-Demand P instances") {
 		t.Errorf("doctor of an app that the quotas have no room for: %d\n%s%s", big.code, big.stdout, big.stderr)
 	}

@@ -27,7 +27,7 @@ type books struct {
 	linger  int // how many looks an instance that is ended stays on its way out
 	looks   map[string]int
 	calls   map[string]int
-	named   int // instances in the biggest request
+	ids     map[string]int // instances named in the requests of an action
 	fault   func(op string) (emulator.FaultKind, bool)
 	arrived func(action string) // called before a request is answered
 	number  int
@@ -35,7 +35,7 @@ type books struct {
 
 func newBooks(t *testing.T) *books {
 	t.Helper()
-	b := &books{looks: map[string]int{}, calls: map[string]int{}}
+	b := &books{looks: map[string]int{}, calls: map[string]int{}, ids: map[string]int{}}
 	handler := emulator.AWSHandler(b)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -48,7 +48,7 @@ func newBooks(t *testing.T) *books {
 		b.mu.Lock()
 		b.calls[action]++
 		for n := 1; form.Has(fmt.Sprintf("InstanceId.%d", n)); n++ {
-			b.named = max(b.named, n)
+			b.ids[action]++
 		}
 		arrived := b.arrived
 		b.mu.Unlock()
@@ -89,6 +89,13 @@ func (b *books) called(action string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.calls[action]
+}
+
+// named says how many instances the requests of an action named.
+func (b *books) named(action string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ids[action]
 }
 
 func (b *books) set(id string, change func(*emulator.Thing)) {

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/levinrun/levin/cluster"
 	"github.com/levinrun/levin/configs"
 	"github.com/levinrun/levin/provision"
+	"github.com/levinrun/levin/provision/catalog"
 	"github.com/levinrun/levin/provision/cloudtest/emulator"
 	"github.com/levinrun/levin/terraform"
 )
@@ -269,12 +271,24 @@ func TestFindEverywhere(t *testing.T) {
 	b := newBooks(t)
 	m := b.running(1)
 	c := newCloud(t, b.url, configs.CloudSettings{})
+	cat, err := c.loadCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := len(cat.Regions())
+	newer := &catalog.Catalog{Kind: kind, AsOf: time.Now(), Rows: append(slices.Clone(cat.Rows), catalog.Row{
+		Type: "t3.micro", Arch: "amd64", CPUs: 2, Memory: 1, Region: "xx-switched-off-1", Price: 0.01,
+	})}
+	if err := newer.Save(c.cfg.CacheDir); err != nil {
+		t.Fatal(err)
+	}
+	c.catalog = nil
 	found, err := c.Find(t.Context(), "")
 	if err != nil || len(found) != 1 || found[0].ID != m.CloudID {
 		t.Errorf("found %+v, error %v", found, err)
 	}
-	if n := b.called("DescribeKeyPairs"); n < 5 {
-		t.Errorf("%d regions were searched", n)
+	if n := b.called("DescribeKeyPairs"); n != known || n < 5 {
+		t.Errorf("%d regions were searched, and the account has %d of the catalog's", n, known)
 	}
 	c = newCloud(t, b.url, configs.CloudSettings{Regions: []string{home, "eu-west-1"}})
 	b.mu.Lock()
@@ -292,6 +306,29 @@ func TestFindEverywhere(t *testing.T) {
 	}
 	if len(found) != 1 {
 		t.Errorf("found %+v", found)
+	}
+}
+
+// Whatever is not terminated is found, and ended by its name.
+func TestEveryStateIsFound(t *testing.T) {
+	for _, state := range []emulator.State{emulator.Pending, emulator.Running, emulator.Stopped, emulator.Terminating} {
+		t.Run(string(state), func(t *testing.T) {
+			b := newBooks(t)
+			b.linger = 5
+			m := b.running(1)
+			b.set(m.CloudID, func(thing *emulator.Thing) { thing.State = state })
+			c := newCloud(t, b.url, configs.CloudSettings{Regions: []string{home}})
+			if found, err := c.Find(t.Context(), m.Run); err != nil || len(found) != 1 {
+				t.Errorf("found %+v, error %v", found, err)
+			}
+			m.CloudID, m.CreatingAt = "", time.Now().Add(-time.Hour)
+			if err := c.Stop(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			if is := b.Things(emulator.AWS, "aws_instance")[0].State; is != emulator.Terminated {
+				t.Errorf("it is %s after Stop", is)
+			}
+		})
 	}
 }
 

@@ -222,7 +222,7 @@ func onDemandPrices(ctx context.Context, client *pricing.Client, region string) 
 			if err != nil {
 				return nil, err
 			}
-			if old := prices[typ]; typ != "" && price > 0 && (old == 0 || price < old) {
+			if typ != "" && price > 0 {
 				prices[typ] = price
 			}
 		}
