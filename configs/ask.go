@@ -20,24 +20,23 @@ func ParseResources(asked map[string][]string) (Resources, error) {
 	d := &document{origins: map[*yaml.Node]string{}}
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
-		node := func(text string) *yaml.Node {
-			n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-			d.origins[n] = "--" + strings.ReplaceAll(key, "_", "-")
-			return n
-		}
 		texts := asked[key]
 		if len(texts) == 0 || len(texts) == 1 && texts[0] == "" {
 			continue
 		}
-		value := node(texts[0])
+		node := func(n yaml.Node) *yaml.Node {
+			d.origins[&n] = "--" + strings.ReplaceAll(key, "_", "-")
+			return &n
+		}
+		text := func(s string) *yaml.Node { return node(yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}) }
+		value := text(texts[0])
 		if len(texts) > 1 {
-			value = &yaml.Node{Kind: yaml.SequenceNode}
-			d.origins[value] = d.origins[node("")]
-			for _, text := range texts {
-				value.Content = append(value.Content, node(text))
+			value = node(yaml.Node{Kind: yaml.SequenceNode})
+			for _, s := range texts {
+				value.Content = append(value.Content, text(s))
 			}
 		}
-		root.Content = append(root.Content, node(key), value)
+		root.Content = append(root.Content, text(key), value)
 	}
 	var r Resources
 	newResourceReader(named).read(d, root, &r)

@@ -173,7 +173,7 @@ func resourceKeys(s sizes) object[Resources] {
 		}},
 		{"max_price", "At most this many USD per hour.", schema{"type": "number", "exclusiveMinimum": 0},
 			func(d *document, n *yaml.Node, r *Resources) { r.MaxPrice = d.number(n, "max_price", false) }},
-		{"any_of", "Alternatives, in order of preference, each put over the keys beside any_of.",
+		{"any_of", "Alternatives, each put over the keys beside any_of; whichever offer costs least is taken.",
 			schema{"type": "array", "minItems": 1, "items": schema{"$ref": "#/$defs/alternative"}},
 			func(*document, *yaml.Node, *Resources) {}}, // read by resourceReader, which knows the whole table
 	}

@@ -17,6 +17,9 @@ type Plan struct {
 	// PricePerHour is USD per hour if every component ran at once, each on as many
 	// machines as it may have.
 	PricePerHour float64 `json:"price_per_hour"`
+
+	app    *configs.App
+	places map[string]int // of components in app and in Choices, by name
 }
 
 // Choice is an offer with its fallbacks. Choices of one plan may share their
@@ -34,8 +37,8 @@ type Choice struct {
 	DataCost float64 `json:"data_cost,omitempty"`
 	// Runners are the runners-up, at most five, that differ in type or region.
 	Runners []Runner `json:"runners,omitempty"`
-	// Reuse names components whose machine this one takes over, when such a machine
-	// is up and has nothing to do at the moment this one needs a machine.
+	// Reuse names those of the components it needs whose machine this one takes over,
+	// when such a machine is up and has nothing left to do. See Plan.Reuses.
 	Reuse []string `json:"reuse,omitempty"`
 }
 
@@ -88,7 +91,7 @@ type PlanOptions struct {
 func NewPlan(ctx context.Context, app *configs.App, clouds []Cloud, o PlanOptions) (Plan, error) {
 	p := newPlanner(clouds, o)
 	hauls := haulsOf(app)
-	plan := Plan{Choices: make([]Choice, 0, len(app.Components))}
+	plan := Plan{Choices: make([]Choice, 0, len(app.Components)), app: app, places: make(map[string]int, len(app.Components))}
 	var misses []miss
 	for i := range app.Components {
 		c := &app.Components[i]
@@ -104,13 +107,14 @@ func NewPlan(ctx context.Context, app *configs.App, clouds []Cloud, o PlanOption
 			misses = append(misses, m)
 			continue
 		}
+		plan.places[c.Name] = len(plan.Choices)
 		plan.Choices = append(plan.Choices, choice)
 		plan.PricePerHour += choice.Offers[0].PricePerHour * float64(machinesOf(c))
 	}
 	if len(misses) > 0 {
 		return Plan{}, unsatisfied(misses)
 	}
-	plan.findReuse(app)
+	plan.findReuse()
 	return plan, nil
 }
 

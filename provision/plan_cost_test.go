@@ -3,6 +3,7 @@ package provision
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,10 +277,44 @@ func TestPlanReuse(t *testing.T) {
 			if got.Reuses("a", "b") != test.want {
 				t.Errorf("b takes over machines of %q", got.Choices[1].Reuse)
 			}
+			if shown := slices.Contains(got.Choices[1].Reuse, "a"); shown != test.want {
+				t.Errorf("the choice names %q", got.Choices[1].Reuse)
+			}
 			if got.Reuses("b", "a") || got.Reuses("nobody", "b") || got.Reuses("a", "nobody") {
 				t.Error("machines go the wrong way")
 			}
 		})
+	}
+}
+
+// A machine goes from hand to hand, as long as everybody may have what was made
+// for the first.
+func TestPlanReuseInAChain(t *testing.T) {
+	clouds := []Cloud{&scripted{name: "aws", offers: []Offer{offer("aws", "small", 0.5)}}}
+	disk := func(low, high float64) configs.Resources {
+		return configs.Resources{Disk: configs.Range{Min: low, Max: high}}
+	}
+	got, err := plan(t, clouds,
+		configs.Component{Name: "a", Resources: disk(200, 0)},
+		configs.Component{Name: "b", Resources: disk(100, 0), Needs: []string{"a"}},
+		configs.Component{Name: "c", Resources: disk(100, 150), Needs: []string{"b"}},
+		configs.Component{Name: "d", Needs: []string{"c", "b"}},
+		configs.Component{Name: "alone"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs []string
+	for _, from := range got.Choices {
+		for _, to := range got.Choices {
+			if got.Reuses(from.Component, to.Component) {
+				pairs = append(pairs, from.Component+to.Component)
+			}
+		}
+	}
+	// Not a's by c: its disk is too big. Not b's by a: a needs nothing.
+	if want := []string{"ab", "ad", "bc", "bd", "cd"}; !slices.Equal(pairs, want) {
+		t.Errorf("machines go %q, want %q", pairs, want)
 	}
 }
 

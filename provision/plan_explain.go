@@ -38,6 +38,13 @@ func (p *planner) explain(ctx context.Context, c *configs.Component) (miss, erro
 	return m, nil
 }
 
+// Nearest says, for people, which of the clouds' offers comes closest to r, that
+// nothing satisfies, and what that one lacks.
+func Nearest(ctx context.Context, r configs.Resources, clouds []Cloud) (string, error) {
+	m, err := newPlanner(clouds, PlanOptions{}).nearest(ctx, r)
+	return m.why, err
+}
+
 func (p *planner) nearest(ctx context.Context, r configs.Resources) (miss, error) {
 	names := make([]string, len(p.clouds))
 	for i, cloud := range p.clouds {

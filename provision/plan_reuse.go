@@ -7,31 +7,54 @@ import (
 	"github.com/levinrun/levin/configs"
 )
 
-// Reuses reports whether component to may take over a machine of component from
-// that is up and has nothing to do. See Choice.Reuse.
-func (p Plan) Reuses(from, to string) bool {
-	c, ok := p.Choice(to)
-	return ok && slices.Contains(c.Reuse, from)
-}
-
-// findReuse finds whose machines each component may take over: those of a
-// component that it needs, since they have just become free when it starts, and
-// only when nothing could tell the machine from one of its own. That is:
+// Reuses reports whether a machine that was made for component from may be taken
+// over by component to, when it has nothing left to do at the moment that one needs
+// a machine. Others may have had it in between. It may be when to needs from, if
+// only through others, and nothing could tell the machine from one of its own:
 //   - the plan gives both the same offer, one that costs something (a machine that
 //     costs nothing is not worth keeping);
-//   - whatever offer the other one may have had to fall back on satisfies this one
-//     too;
-//   - the disk is as this one asks, and the firewall opens the same ports.
-func (p *Plan) findReuse(app *configs.App) {
-	at := make(map[string]int, len(app.Components))
-	for i := range app.Components {
-		at[app.Components[i].Name] = i
+//   - whatever offer from may have had to fall back on satisfies to as well;
+//   - the disk is as to asks, and the firewall opens the same ports.
+func (p Plan) Reuses(from, to string) bool {
+	i, known := p.places[from]
+	j, both := p.places[to]
+	if !known || !both || i == j {
+		return false
 	}
+	return reusable(&p.app.Components[i], &p.app.Components[j], &p.Choices[i], &p.Choices[j]) && p.needs(j, i)
+}
+
+// needs reports whether a component needs another one, if only through others.
+// Both are given by their place in the app.
+func (p Plan) needs(component, other int) bool {
+	seen := make([]bool, len(p.app.Components))
+	next := []int{component}
+	for len(next) > 0 {
+		at := next[len(next)-1]
+		next = next[:len(next)-1]
+		for _, name := range p.app.Components[at].Needs {
+			need, ok := p.places[name]
+			switch {
+			case !ok || seen[need]:
+			case need == other:
+				return true
+			default:
+				seen[need] = true
+				next = append(next, need)
+			}
+		}
+	}
+	return false
+}
+
+// findReuse finds whose machines each component is expected to take over: those
+// of the components that it needs itself, which have just become free when it
+// starts.
+func (p *Plan) findReuse() {
 	for i := range p.Choices {
-		to := &app.Components[i]
+		to := &p.app.Components[i]
 		for _, need := range to.Needs {
-			j, ok := at[need]
-			if ok && reusable(&app.Components[j], to, &p.Choices[j], &p.Choices[i]) {
+			if j, ok := p.places[need]; ok && reusable(&p.app.Components[j], to, &p.Choices[j], &p.Choices[i]) {
 				p.Choices[i].Reuse = append(p.Choices[i].Reuse, need)
 			}
 		}

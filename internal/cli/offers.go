@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,12 +38,15 @@ the one that the last ` + "`levin offers refresh`" + ` has made. What is asked f
 ` + "`resources`" + ` in an app file: --gpu A100:8, --memory 64GB.., --cpus 4..16.`,
 		Args: checked(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if d.json && !cmd.Flags().Changed("limit") {
+				o.Limit = 0 // a program that gets a part does not know it
+			}
 			return d.offers(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Cloud, "cloud", "", "only these clouds, names with commas (default: aws, gcp, and modules of your own)")
-	f.IntVar(&o.Limit, "limit", 20, "at most so many lines; 0 is all")
+	f.IntVar(&o.Limit, "limit", 20, "at most so many lines; 0 is all (with --json: all)")
 	f.BoolVar(&o.Spot, "spot", false, "what may be taken back, at its lower price, instead of what may not")
 	for key, about := range map[string]string{
 		"gpu": "MODEL[:COUNT], or memory of each such as 24GB..", "cpus": "virtual CPUs: N, N.., N..M", "memory": "such as 16GB..", "arch": "amd64 or arm64",
@@ -88,6 +92,13 @@ func (d *deps) offers(ctx context.Context, o offersOptions) error {
 				all = append(all, offers...)
 			}
 		}
+		if len(all) == 0 {
+			why, err := provision.Nearest(ctx, resources, clouds)
+			if err != nil {
+				return err
+			}
+			return &cluster.Failure{Kind: cluster.Provisioning, What: "nothing that is known fits: " + why, Next: "ask for less; `levin offers --limit 0` lists everything"}
+		}
 		provision.SortOffers(all)
 		return d.printOffers(s, clouds, all, o.Limit)
 	})
@@ -124,6 +135,12 @@ func (d *deps) withSellers(cloud string, do func(configs.Settings, []provision.C
 
 func hasCatalog(c configs.CloudSettings) bool { return c.Module == "aws" || c.Module == "gcp" }
 
+// soldOffer is one line of `levin offers --json`.
+type soldOffer struct {
+	provision.Offer
+	PricesAsOf string `json:"prices_as_of,omitempty"` // a day, or a year when no more is known
+}
+
 // offerLine is offers that differ in nothing but their zone.
 type offerLine struct {
 	provision.Offer
@@ -131,22 +148,27 @@ type offerLine struct {
 }
 
 func (d *deps) printOffers(s configs.Settings, clouds []provision.Cloud, all []provision.Offer, limit int) error {
+	catalogs, err := d.catalogs(s, clouds)
+	if err != nil {
+		return err
+	}
 	if d.json {
 		enc := json.NewEncoder(d.Stdout)
 		for i, o := range all {
 			if limit > 0 && i == limit {
 				break
 			}
-			if err := enc.Encode(o); err != nil {
+			line := soldOffer{Offer: o}
+			if c := catalogs[o.Cloud]; c != nil {
+				line.PricesAsOf = c.Date()
+			}
+			if err := enc.Encode(line); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	lines := byRegion(all)
-	if len(lines) == 0 {
-		return &cluster.Failure{Kind: cluster.Provisioning, What: "nothing that is known fits", Next: "ask for less; `levin offers --limit 0` lists everything"}
-	}
 	t := tabwriter.NewWriter(d.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CLOUD\tREGION\tZONES\tTYPE\tCPUS\tMEMORY\tGPU\tGPU MEMORY\tARCH\t$/H")
 	for i, l := range lines {
@@ -168,17 +190,28 @@ func (d *deps) printOffers(s configs.Settings, clouds []provision.Cloud, all []p
 		fmt.Fprintf(d.Stdout, "and %d more; --limit 0 lists all\n", len(lines)-limit)
 	}
 	for _, cloud := range clouds {
-		module := s.Clouds[cloud.Name()].Module
-		if !hasCatalog(s.Clouds[cloud.Name()]) {
-			continue
+		if c := catalogs[cloud.Name()]; c != nil {
+			fmt.Fprintf(d.Stdout, "%s: %s; `levin offers refresh --cloud %s` reads them anew\n", cloud.Name(), c.Age(d.Now()), cloud.Name())
 		}
-		c, err := catalog.Load(module, d.catalogDir(s))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(d.Stdout, "%s: %s; `levin offers refresh --cloud %s` reads them anew\n", cloud.Name(), c.Age(d.Now()), cloud.Name())
 	}
 	return nil
+}
+
+// catalogs gives those that the clouds' prices are from, by the cloud's name.
+func (d *deps) catalogs(s configs.Settings, clouds []provision.Cloud) (map[string]*catalog.Catalog, error) {
+	all := map[string]*catalog.Catalog{}
+	for _, cloud := range clouds {
+		settings := s.Clouds[cloud.Name()]
+		if !hasCatalog(settings) {
+			continue
+		}
+		c, err := catalog.Load(settings.Module, d.catalogDir(s))
+		if err != nil {
+			return nil, err
+		}
+		all[cloud.Name()] = c
+	}
+	return all, nil
 }
 
 // byRegion puts the zones of a region together; the order stays.
@@ -223,6 +256,7 @@ type refreshed struct {
 func (d *deps) refreshOffers(ctx context.Context, cloud string) error {
 	return d.withSellers(cloud, func(_ configs.Settings, clouds []provision.Cloud) error {
 		asked := 0
+		var failed []error // one cloud that cannot be asked keeps no other from it
 		for _, c := range clouds {
 			refresher, ok := c.(provision.Refresher)
 			if !ok {
@@ -237,12 +271,12 @@ func (d *deps) refreshOffers(ctx context.Context, cloud string) error {
 				fmt.Fprintf(d.Stdout, "%s: %s\n", c.Name(), ui.Clean(line))
 			}
 			if err := refresher.Refresh(ctx, say); err != nil {
-				return err
+				failed = append(failed, err)
 			}
 		}
 		if asked == 0 {
 			return usagef("none of these clouds has a price list to read")
 		}
-		return nil
+		return errors.Join(failed...)
 	})
 }

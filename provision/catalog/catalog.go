@@ -134,13 +134,13 @@ func (c *Catalog) Age(now time.Time) string {
 	days := fmt.Sprintf("%d days", c.Days(now))
 	switch {
 	case c.YearOnly:
-		return fmt.Sprintf("prices as of %s (day not known), at most %s old", c.date(), days)
+		return fmt.Sprintf("prices as of %s (day not known), at most %s old", c.Date(), days)
 	case c.Days(now) == 0:
-		return fmt.Sprintf("prices as of %s, today", c.date())
+		return fmt.Sprintf("prices as of %s, today", c.Date())
 	case c.Days(now) == 1:
 		days = "1 day"
 	}
-	return fmt.Sprintf("prices as of %s, %s old", c.date(), days)
+	return fmt.Sprintf("prices as of %s, %s old", c.Date(), days)
 }
 
 // Regions lists the regions that have rows, sorted.

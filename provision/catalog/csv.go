@@ -212,7 +212,7 @@ func amount(place func(*Row) *float64) func(*Row, string) error {
 // are 0 are left empty.
 func (c *Catalog) Write(to io.Writer) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s,%s,%s,%s\n", magic, version, c.Kind, c.date())
+	fmt.Fprintf(&b, "%s,%s,%s,%s\n", magic, version, c.Kind, c.Date())
 	rows := slices.Clone(c.Rows)
 	SortRows(rows)
 
@@ -236,8 +236,9 @@ func (c *Catalog) Write(to io.Writer) error {
 	return err
 }
 
-// date is when the prices were right, as exactly as it is known.
-func (c *Catalog) date() string {
+// Date is when the prices were right, as exactly as it is known: "2026-05-31", or
+// "2026".
+func (c *Catalog) Date() string {
 	if c.YearOnly {
 		return c.AsOf.Format("2006")
 	}

@@ -29,13 +29,27 @@ func (c *Cloud) Offers(_ context.Context, r configs.Resources) ([]provision.Offe
 	has := c.hardware()
 	o := provision.Offer{
 		Cloud: c.cfg.Name, Type: machineType, OS: runtime.GOOS, Arch: runtime.GOARCH,
-		CPUs: has.cpus, Memory: has.memory, Disk: has.disk, PricePerHour: c.cfg.Price,
+		CPUs: upTo(r.CPUs, has.cpus), Memory: upTo(r.Memory, has.memory), Disk: upTo(r.Disk, has.disk), PricePerHour: c.cfg.Price,
 		GPUs: len(has.gpus), Missing: missing(has, runtime.GOARCH, r),
 	}
 	if len(has.gpus) > 0 {
 		o.GPU = has.gpus[0]
 	}
+	if r.GPU != nil {
+		if at := slices.IndexFunc(has.gpus, func(model string) bool { return isAsked(model, *r.GPU) }); at >= 0 {
+			o.GPU, o.GPUMemory = has.gpus[at], r.GPU.Memory.Min // taken on trust: how much there is is not known here
+		}
+	}
 	return []provision.Offer{o}, nil
+}
+
+// upTo gives what of a capacity is offered to who asks for no more than so much:
+// the rest of the host is not theirs.
+func upTo(asked configs.Range, has float64) float64 {
+	if asked.Max > 0 {
+		return min(has, asked.Max)
+	}
+	return has
 }
 
 // missing says, for people, what of r the host does not have. More than was asked
@@ -65,6 +79,12 @@ func missing(has hardware, arch string, r configs.Resources) []string {
 	if len(r.Regions) > 0 {
 		lack("region %s", strings.Join(r.Regions, " or "))
 	}
+	if len(r.Zones) > 0 {
+		lack("zone %s", strings.Join(r.Zones, " or "))
+	}
+	if r.Spot == configs.SpotOnly {
+		lack("spot")
+	}
 	return lacks
 }
 
@@ -73,11 +93,15 @@ func missing(has hardware, arch string, r configs.Resources) []string {
 func countGPUs(has []string, asked configs.GPU) int {
 	n := 0
 	for _, model := range has {
-		if len(asked.Models) == 0 || slices.Contains(asked.Models, model) {
+		if isAsked(model, asked) {
 			n++
 		}
 	}
 	return n
+}
+
+func isAsked(model string, asked configs.GPU) bool {
+	return len(asked.Models) == 0 || slices.Contains(asked.Models, model)
 }
 
 func gpuText(g configs.GPU) string {

@@ -34,7 +34,7 @@ func TestOffers(t *testing.T) {
 			CPUs: at(4), Memory: at(16), Disk: at(100), Arch: runtime.GOARCH, Machine: "process",
 			GPU: &configs.GPU{Models: []string{"L4", "T4"}, Count: 2},
 		}},
-		{name: "less than is there", ask: configs.Resources{CPUs: configs.Range{Min: 1, Max: 2}}},
+		{name: "less than is there", ask: configs.Resources{CPUs: configs.Range{Min: 1, Max: 4}}},
 		{name: "more", ask: configs.Resources{CPUs: at(64), Memory: at(512.5), Disk: at(1000)},
 			missing: []string{"cpus 64 (has 4)", "memory 512.5GB (has 16)", "disk 1000GB (has 100)"}},
 		{name: "another gpu", ask: configs.Resources{GPU: &configs.GPU{Models: []string{"H100", "A100"}, Count: 1}},
@@ -43,6 +43,9 @@ func TestOffers(t *testing.T) {
 			missing: []string{"gpu of any model:8 (has 2)"}},
 		{name: "somewhere else", ask: configs.Resources{Arch: foreign, Machine: "g4dn.xlarge", Regions: []string{"us-east-1", "eu-west-1"}},
 			missing: []string{"arch " + foreign + " (is " + runtime.GOARCH + ")", "machine g4dn.xlarge", "region us-east-1 or eu-west-1"}},
+		{name: "a place, and at a discount", ask: configs.Resources{Zones: []string{"use1-az1", "us-central1-a"}, Spot: configs.SpotOnly},
+			missing: []string{"zone use1-az1 or us-central1-a", "spot"}},
+		{name: "at a discount if there is one", ask: configs.Resources{Spot: configs.SpotAuto}},
 		{name: "another cloud", ask: configs.Resources{Clouds: []string{"aws", "gcp"}}, none: true},
 		{name: "this cloud too", ask: configs.Resources{Clouds: []string{"aws", "here"}}},
 		{name: "cheaper", ask: configs.Resources{MaxPrice: 0.4}, none: true},
@@ -67,6 +70,28 @@ func TestOffers(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// Whatever is asked for, as long as it is not another cloud or a lower price, has
+// an offer that a plan takes: an app runs here as it is.
+func TestOffersSatisfyWhatIsAsked(t *testing.T) {
+	c := New(Config{Name: "here"})
+	c.hardware = func() hardware { return hardware{cpus: 8, memory: 16, disk: 100, gpus: []string{"T4", "A10G"}} }
+	span := func(low, high float64) configs.Range { return configs.Range{Min: low, Max: high} }
+	for _, ask := range []configs.Resources{
+		{CPUs: span(2, 2)}, {CPUs: span(0, 4), Memory: span(1, 2), Disk: span(10, 20)}, {CPUs: span(2, 64)}, {CPUs: span(64, 64)},
+		{GPU: &configs.GPU{Count: 1, Memory: span(16, 0)}}, {GPU: &configs.GPU{Count: 1, Memory: span(24, 24)}},
+		{GPU: &configs.GPU{Models: []string{"A10G"}, Count: 1}}, {GPU: &configs.GPU{Models: []string{"H100"}, Count: 8, Memory: span(80, 0)}},
+		{Zones: []string{"use1-az1"}}, {Regions: []string{"us-east-1"}}, {Spot: configs.SpotOnly}, {Spot: configs.SpotAuto}, {Machine: "g5.xlarge"},
+	} {
+		offers, err := c.Offers(t.Context(), ask)
+		if err != nil || len(offers) != 1 {
+			t.Fatalf("%+v: %v, %v", ask, offers, err)
+		}
+		if lacks := provision.Unmet(offers[0], ask); len(lacks) > 0 {
+			t.Errorf("%+v: %q", ask, lacks)
+		}
 	}
 }
 
